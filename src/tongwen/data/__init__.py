@@ -1,0 +1,28 @@
+"""From files to a prepared folder: every row used, held out or rejected, and tokens on disk."""
+
+from __future__ import annotations
+
+from tongwen.data.inspect import DataInspectResult, data_inspect
+from tongwen.data.manifest import Manifest, load_manifest
+from tongwen.data.prepare import DataPrepareResult, data_prepare
+from tongwen.data.shards import LANGUAGES, TokenStore, TokenWriter
+from tongwen.data.sources import Reject, Row, expand, iter_rows
+from tongwen.data.vocabulary import TokenizerTrainResult, tokenizer_train
+
+__all__ = [
+    "LANGUAGES",
+    "DataInspectResult",
+    "DataPrepareResult",
+    "Manifest",
+    "Reject",
+    "Row",
+    "TokenStore",
+    "TokenWriter",
+    "TokenizerTrainResult",
+    "data_inspect",
+    "data_prepare",
+    "expand",
+    "iter_rows",
+    "load_manifest",
+    "tokenizer_train",
+]

@@ -1,0 +1,178 @@
+"""Tokens on disk: written as a stream, read by memory map.
+
+One split of a prepared folder is three files:
+
+    ids.bin     the tokens of all items, one after another; uint16 for vocabularies up to 65536,
+                uint32 above, little endian
+    mask.bin    uint8 per token; 1 where the token carries loss
+    index.bin   one packed record per item: `end` u8 (where its tokens end, exclusive), `bytes` u4
+                (UTF-8 bytes of its text that carries loss), `language` u1 (place in LANGUAGES)
+
+An item is a conversation, a document or a piece of a long document. Nothing else is stored, so the
+width of a token follows from the sizes of the files, and sizes that disagree betray a file that is
+cut off or does not belong. Limit: 4 GiB of text in one item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from tongwen.errors import DataError
+
+Split = Literal["train", "held_out"]
+Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
+
+LANGUAGES: Final = ("zh", "en", "mixed", "other")
+INDEX: Final = np.dtype([("end", "<u8"), ("bytes", "<u4"), ("language", "u1")])
+MASK: Final = np.dtype("u1")
+NARROW: Final = np.dtype("<u2")
+WIDE: Final = np.dtype("<u4")
+REBUILD: Final = "prepare the data again with `tongwen data prepare`"
+
+
+class TokenWriter:
+    """Appends items to one split; memory does not grow with the number of items."""
+
+    def __init__(self, folder: Path, vocab_size: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._dtype = NARROW if vocab_size <= 1 << 16 else WIDE
+        self._vocab_size = vocab_size
+        self._end = 0
+        with ExitStack() as stack:
+            self._ids = stack.enter_context((folder / "ids.bin").open("wb"))
+            self._mask = stack.enter_context((folder / "mask.bin").open("wb"))
+            self._index = stack.enter_context((folder / "index.bin").open("wb"))
+            self._open = stack.pop_all()
+
+    def add(
+        self,
+        ids: Sequence[int] | npt.NDArray[np.int64],
+        mask: Sequence[bool] | npt.NDArray[np.bool_],
+        text_bytes: int,
+        language: str,
+    ) -> None:
+        """Append one item; `text_bytes` are the UTF-8 bytes of its text that carries loss."""
+        assert 0 < len(ids) == len(mask), "an item needs tokens, each with its mask"
+        wide = np.asarray(ids, dtype=np.int64)
+        assert wide.min() >= 0, "a token below 0"
+        assert wide.max() < self._vocab_size, "a token outside of the vocabulary"
+        self._end += len(ids)
+        self._ids.write(wide.astype(self._dtype).tobytes())
+        self._mask.write(np.asarray(mask, dtype=np.bool_).tobytes())
+        record = (self._end, text_bytes, LANGUAGES.index(language))
+        self._index.write(np.array(record, dtype=INDEX).tobytes())
+
+    def close(self) -> None:
+        """Hand everything to the system; the folder as a whole is synced by who wrote it."""
+        self._open.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class TokenStore:
+    """The items of one split, read from a memory map."""
+
+    def __init__(self, ids: Tokens, mask: npt.NDArray[np.bool_], index: npt.NDArray[Any]) -> None:
+        self._ids = ids
+        self._mask = mask
+        self._ends: npt.NDArray[np.int64] = index["end"].astype(np.int64)
+        self.lengths: npt.NDArray[np.int64] = np.diff(self._ends, prepend=0)
+        """Tokens of each item."""
+        self.bytes: npt.NDArray[np.int64] = index["bytes"].astype(np.int64)
+        """UTF-8 bytes of each item's text that carries loss."""
+        self.languages: npt.NDArray[np.uint8] = np.ascontiguousarray(index["language"])
+        """Language of each item, as its place in LANGUAGES."""
+
+    @classmethod
+    def open(cls, folder: Path, split: Split) -> TokenStore:
+        """Open one split of a prepared folder; a damaged or foreign one raises DataError."""
+        place = folder / split
+        mask_bytes = _size(place / "mask.bin")
+        index = _map(place / "index.bin", INDEX)
+        ids = _map(place / "ids.bin", _token_type(place, mask_bytes))
+        mask = _map(place / "mask.bin", MASK)
+        ends = index["end"]
+        last = int(ends[-1]) if len(ends) else 0
+        if last != len(mask):
+            raise DataError(
+                f"{place} is damaged: index.bin speaks of {last} tokens, mask.bin has {len(mask)}",
+                REBUILD,
+            )
+        if len(ends) and (ends[0] == 0 or np.any(ends[1:] <= ends[:-1])):
+            raise DataError(f"{place / 'index.bin'} is damaged: its offsets do not rise", REBUILD)
+        if np.any(index["language"] >= len(LANGUAGES)):
+            raise DataError(
+                f"{place / 'index.bin'} is damaged: it has an unknown language", REBUILD
+            )
+        return cls(ids, mask.view(np.bool_), index)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def ids(self, i: int) -> Tokens:
+        """Tokens of item `i`, as a view of the file."""
+        start, end = self._span(i)
+        return self._ids[start:end]
+
+    def mask(self, i: int) -> npt.NDArray[np.bool_]:
+        """Which tokens of item `i` carry loss, as a view of the file."""
+        start, end = self._span(i)
+        return self._mask[start:end]
+
+    def _span(self, i: int) -> tuple[int, int]:
+        if not 0 <= i < len(self):
+            raise IndexError(f"item {i} of {len(self)}")
+        end = int(self._ends[i])
+        return end - int(self.lengths[i]), end
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        raise DataError(
+            f"{path.parent.parent} is not a prepared folder: it has no "
+            f"{path.parent.name}/{path.name}",
+            "give the folder that `tongwen data prepare` wrote",
+        ) from None
+
+
+def _token_type(place: Path, tokens: int) -> np.dtype[np.uint16] | np.dtype[np.uint32]:
+    size = _size(place / "ids.bin")
+    for dtype in (NARROW, WIDE):
+        if size == tokens * dtype.itemsize:
+            return dtype
+    raise DataError(
+        f"{place} is damaged: ids.bin has {size} bytes for the {tokens} tokens of mask.bin, "
+        f"expected {2 * tokens} or {4 * tokens}",
+        REBUILD,
+    )
+
+
+def _map(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    size = _size(path)
+    if size % dtype.itemsize:
+        raise DataError(
+            f"{path} is damaged: {size} bytes are not a whole number of {dtype.itemsize}-byte "
+            "records",
+            REBUILD,
+        )
+    if size == 0:
+        return np.empty(0, dtype=dtype)
+    return np.asarray(np.memmap(path, dtype=dtype, mode="r"))

@@ -1,0 +1,118 @@
+"""What `data prepare` says on stderr while it works."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from tongwen.data.account import REJECTS, Reason
+from tongwen.data.manifest import Counts, Manifest, SourceCounts, SourceFile
+from tongwen.data.sources import SUFFIXES, Expanded
+
+SHOWN: Final = 5
+
+
+class Talk:
+    """One line for each thing that happened."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def _say(self, line: str, style: str = "") -> None:
+        self._console.print(line, style=style, markup=False)
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """A spinner, where the terminal can show one."""
+        with self._console.status(what.replace("[", r"\[")):
+            yield
+
+    def reused(self, out: Path) -> None:
+        """Nothing to do."""
+        self._say(f"{out} is up to date: same sources, same settings")
+
+    def begin(self, expanded: Expanded, files: Sequence[SourceFile], out: Path) -> None:
+        """What is going to be read, and what is not."""
+        total = sum(file.bytes for file in files)
+        self._say(f"preparing {_count(len(files), 'file')}, {_megabytes(total)}, into {out}")
+        if expanded.ignored:
+            names = ", ".join(path.name for path in expanded.ignored[:SHOWN])
+            more = ", …" if len(expanded.ignored) > SHOWN else ""
+            number = len(expanded.ignored)
+            self._say(
+                f"left out: {_count(number, 'file')} that {'does' if number == 1 else 'do'} not "
+                f"end in {' '.join(SUFFIXES)} ({names}{more})",
+                style="yellow",
+            )
+
+    def tokenizer(self, size: int, wanted: int, sample: int) -> None:
+        """A tokenizer was trained."""
+        short = "" if size == wanted else f" (of {wanted:,}; the text holds no more)"
+        self._say(
+            f"tokenizer: {size:,} tokens{short}, trained on {_megabytes(sample)} of these rows"
+        )
+
+    def source(self, source: SourceCounts) -> None:
+        """What became of the rows of one file."""
+        if source.rows == 0:
+            self._say(f"{source.path}: no rows, the file is empty", style="yellow")
+            return
+        kinds = [source.form]
+        kinds += [layout for layout in source.layouts if layout != source.form]
+        encoding = source.encoding or "unknown encoding"
+        line = f"{source.path}: {', '.join(kinds)}, {encoding}: {_count(source.rows, 'row')}"
+        parts = {
+            "used": source.used,
+            "held out": source.held_out,
+            "rejected": source.rejected,
+        }
+        outcome = ", ".join(f"{count:,} {name}" for name, count in parts.items() if count)
+        self._say(f"{line} → {outcome}", style="yellow" if source.rejected else "")
+
+    def reasons(self, reasons: Mapping[str, Reason]) -> None:
+        """The most frequent reasons of rejects, each with its first place."""
+        ranked = sorted(reasons.items(), key=lambda item: -item[1].count)
+        for kind, reason in ranked[:SHOWN]:
+            self._say(f"  {reason.count:,} × {kind} (first: {reason.first})", style="yellow")
+        if len(ranked) > SHOWN:
+            rest = sum(reason.count for _, reason in ranked[SHOWN:])
+            self._say(f"  {rest:,} × {_count(len(ranked) - SHOWN, 'other reason')}", style="yellow")
+
+    def end(self, manifest: Manifest, out: Path) -> None:
+        """The balance."""
+        self._say(
+            f"rows_in {manifest.rows_in:,} = used {manifest.used:,} + held_out "
+            f"{manifest.held_out:,} + rejected {manifest.rejected:,}"
+        )
+        if manifest.rejected:
+            self._say(f"rejected rows, each with its reason: {out / REJECTS}", style="yellow")
+        for name, split in manifest.splits.items():
+            if split.tokens:
+                self._say(
+                    f"{name}: {_count(split.items, 'item')}, {split.tokens:,} tokens, "
+                    f"{split.trained_tokens:,} of them trained; {_shares(split.languages)}"
+                )
+        if not manifest.held_out and manifest.settings.hold_out:
+            self._say(
+                "nothing is held out: with so few rows the loss on unseen text cannot be measured; "
+                "raise --hold-out or give more rows",
+                style="yellow",
+            )
+
+
+def _shares(languages: Mapping[str, Counts]) -> str:
+    total = sum(counts.bytes for counts in languages.values())
+    ranked = sorted(languages.items(), key=lambda item: -item[1].bytes)
+    return ", ".join(f"{name} {counts.bytes / max(total, 1):.0%}" for name, counts in ranked)
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number:,} {name}{'' if number == 1 else 's'}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} kB"

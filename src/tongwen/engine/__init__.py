@@ -1,0 +1,21 @@
+"""Generation: one protocol, and the engine of this machine (`load_engine`, which loads torch)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tongwen.engine.protocol import Engine, Finish, Generation, Sampling, Token
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tongwen.engine.local import LocalEngine
+
+__all__ = ["Engine", "Finish", "Generation", "Sampling", "Token", "load_engine"]
+
+
+def load_engine(folder: Path) -> LocalEngine:
+    """The engine over a model or run folder."""
+    from tongwen.engine.local import load_engine as load
+
+    return load(folder)

@@ -1,0 +1,160 @@
+"""The engine of this machine: any transformers causal language model.
+
+Limits: conversations need our chat template (`tongwen.messages`); plain text works with every
+tokenizer. Prompt and answer together stay within the model's context window.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from tongwen.engine.decode import decode
+from tongwen.engine.detokenize import text_streams
+from tongwen.engine.protocol import Generation, Sampling, Token
+from tongwen.errors import DataError, ModelError
+from tongwen.messages import CONTROL_TOKENS, Message, encode_text, render_prompt
+from tongwen.models import load_model, resolve_model
+from tongwen.tokenizer import load_tokenizer
+
+# From this many parameters on, fp32 weights cost more memory traffic than their digits are worth.
+LARGE = 300_000_000
+# Tokens, padding and answers included, that are computed together.
+BATCH_TOKENS = 16_384
+
+
+class LocalEngine:
+    """The engine over a model in this process; a model that is being trained may be lent to it."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+        rows = int(model.config.vocab_size)
+        if len(tokenizer) > rows:
+            raise ModelError(
+                f"the tokenizer has {len(tokenizer):,} tokens, the model has {rows:,}",
+                hint="take model and tokenizer from the same folder",
+            )
+        self._model = model
+        self._tokenizer = tokenizer
+        self._text_stream = text_streams(tokenizer)
+        self.stop_ids = _stop_ids(model, tokenizer)
+        """Tokens that end an answer."""
+
+    @property
+    def context(self) -> int:
+        """The model's context window in tokens."""
+        return int(self._model.config.max_position_embeddings)
+
+    def stream(self, messages: Sequence[Message], sampling: Sampling) -> Generation:
+        """The answer to a conversation, piece by piece."""
+        return self.generate(render_prompt(messages, self._tokenizer), sampling)
+
+    def complete(self, text: str, sampling: Sampling) -> Generation:
+        """What follows plain text; an empty text starts a document."""
+        return self.generate(
+            [*self._beginning(text), *encode_text(self._tokenizer, text)], sampling
+        )
+
+    def count(self, messages: Sequence[Message]) -> int:
+        """Tokens of the prompt that these messages make."""
+        return len(render_prompt(messages, self._tokenizer))
+
+    def generate(self, prompt: Sequence[int], sampling: Sampling) -> Generation:
+        """What follows the prompt ids, piece by piece."""
+        self._check_room(prompt, "the prompt")
+        return Generation(len(prompt), self._tokens(prompt, sampling))
+
+    def answer(self, conversations: Sequence[Sequence[Message]], sampling: Sampling) -> list[str]:
+        """The answers to many conversations, computed together."""
+        prompts = [render_prompt(messages, self._tokenizer) for messages in conversations]
+        for number, prompt in enumerate(prompts, 1):
+            self._check_room(prompt, f"conversation {number}")
+        answers = [""] * len(prompts)
+        for places in _groups([len(prompt) for prompt in prompts], sampling.max_new_tokens):
+            group = [prompts[place] for place in places]
+            streams = [self._text_stream(prompt) for prompt in group]
+            for made in decode(self._model, group, sampling, self.context, self.stop_ids):
+                stream, place = streams[made.prompt], places[made.prompt]
+                if made.id not in self.stop_ids:
+                    answers[place] += stream.feed(made.id)
+                if made.finish is not None:
+                    answers[place] += stream.close()
+        return answers
+
+    def _tokens(self, prompt: Sequence[int], sampling: Sampling) -> Generator[Token, None, None]:
+        stream = self._text_stream(prompt)
+        for made in decode(self._model, [prompt], sampling, self.context, self.stop_ids):
+            text = "" if made.id in self.stop_ids else stream.feed(made.id)
+            if made.finish is not None:
+                text += stream.close()
+            yield Token(text, made.finish)
+
+    def _check_room(self, prompt: Sequence[int], what: str) -> None:
+        if len(prompt) >= self.context:
+            raise DataError(
+                f"{what} has {len(prompt):,} tokens, and the model's context window of "
+                f"{self.context:,} must hold the answer too",
+                hint="shorten the text, or take a model with a larger window",
+            )
+
+    def _beginning(self, text: str) -> list[int]:
+        """The token that a document starts with, where the tokenizer has one."""
+        first = _ids(self._tokenizer, [CONTROL_TOKENS[0], self._tokenizer.bos_token])
+        if first:
+            return first[:1]
+        if not text:
+            raise ModelError(
+                "the tokenizer has no token that begins a text, and the text to continue is empty",
+                hint="give a text to continue",
+            )
+        return []
+
+
+def load_engine(folder: Path) -> LocalEngine:
+    """The engine over a model or run folder."""
+    place = resolve_model(folder)
+    large = _parameters(place) > LARGE
+    model = load_model(place, torch.bfloat16 if large else torch.float32)
+    return LocalEngine(model, load_tokenizer(place))
+
+
+def _parameters(place: Path) -> int:
+    """How many numbers the weights have; only the heads of the files are read."""
+    total = 0
+    for path in place.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            total += sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+    return total
+
+
+def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
+    """Tokens that end an answer: those of the generation settings, the tokenizer, and our own.
+
+    The beginning of a new turn ends an answer as well: what would follow is no text of it.
+    """
+    told = model.generation_config.eos_token_id if model.generation_config else None
+    stop = {told} if isinstance(told, int) else set(told or ())
+    return frozenset(stop.union(_ids(tokenizer, [tokenizer.eos_token, *CONTROL_TOKENS])))
+
+
+def _ids(tokenizer: PreTrainedTokenizerFast, tokens: Iterable[str | None]) -> list[int]:
+    """The ids of those that are special tokens of this tokenizer."""
+    special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    return [special[token] for token in tokens if token in special]
+
+
+def _groups(lengths: Sequence[int], new_tokens: int) -> Iterator[list[int]]:
+    """Places of prompts to compute together: of like length, which wastes little padding."""
+    group: list[int] = []
+    for place in sorted(range(len(lengths)), key=lambda place: lengths[place]):
+        if group and (len(group) + 1) * (lengths[place] + new_tokens) > BATCH_TOKENS:
+            yield group
+            group = []
+        group.append(place)
+    if group:
+        yield group

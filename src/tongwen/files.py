@@ -1,0 +1,102 @@
+"""Files and folders that are either whole or not there.
+
+Everything is written under another name in the same place, synced to the disk and renamed: after a
+crash or a power cut the old content stands, or the new, never a half. What a killed process left
+behind is removed by the next one; a living process holds a lock on the folder that it fills, so
+that two of them never write the same one. Locks are POSIX; on network drives they may not be seen.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tongwen.errors import RunError
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace the file at `path` by `text`, in UTF-8."""
+    temporary = path.with_name(f".{path.name}.partial")
+    with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 of the content of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder to fill; it becomes `out` if all goes well and vanishes if not."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{out.name}.partial-"
+    _remove_leftovers(out, prefix)
+    partial = Path(tempfile.mkdtemp(prefix=prefix, dir=out.parent))
+    lock = _lock(partial)
+    assert lock is not None, f"{partial} was locked by someone else at birth"
+    try:
+        yield partial
+        partial.chmod(0o777 & ~_umask())
+        _sync(partial)
+        partial.replace(out)
+        _sync_folder(out.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove_leftovers(out: Path, prefix: str) -> None:
+    for leftover in sorted(out.parent.glob(f"{prefix}*")):
+        lock = _lock(leftover)
+        if lock is None:
+            raise RunError(
+                f"another process is writing {out} at this moment",
+                "wait for it, or choose another --out",
+            )
+        shutil.rmtree(leftover)
+        os.close(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """An exclusive lock on a folder, held until it is closed; None if another process has it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync(folder: Path) -> None:
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with Path(place, name).open("rb") as file:
+                os.fsync(file.fileno())
+        _sync_folder(Path(place))
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

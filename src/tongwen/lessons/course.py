@@ -1,0 +1,141 @@
+"""The course: what is read, what is practised, and the exam, all from one seed.
+
+- `readings`: plain text for pretraining, in both languages.
+- `exercises`: conversations for fine-tuning.
+- `exam`: questions whose contents occur in neither. Contents are divided by a hash of their key,
+  and the division is checked on what was really generated (`check_unseen`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from random import Random
+
+from tongwen.errors import DataError
+from tongwen.lessons.skills import SKILLS, Draw, Tongue, sentence
+from tongwen.messages import Conversation, Document, Message
+
+TONGUES: tuple[Tongue, ...] = ("zh", "en")
+# One content in this many belongs to the exam.
+EXAM_SHARE = 12
+# How often each skill is practised: those that take longer to learn, more often.
+PRACTICE = {
+    "greeting": 1,
+    "translation": 4,
+    "arithmetic": 3,
+    "reading": 4,
+    "extraction": 3,
+    "finding": 3,
+    "formatting": 1,
+    "refusing": 1,
+}
+SMALL_TALK = (
+    ("你好", "你好！我是同文。"),
+    ("你好！", "你好！我是同文。"),
+    ("你是谁？", "我是同文，一个会说中文和英文的小模型。"),
+    ("谢谢", "不客气！"),
+    ("再见", "再见！"),
+    ("Hello", "Hello! I am Tongwen."),
+    ("Hi!", "Hi! I am Tongwen."),
+    ("Who are you?", "I am Tongwen, a small model that speaks Chinese and English."),
+    ("Thank you", "You are welcome!"),
+    ("Goodbye", "Goodbye!"),
+)
+
+
+@dataclass(frozen=True)
+class ExamItem:
+    """A question of the exam with its only right answer."""
+
+    skill: str
+    language: Tongue
+    question: str
+    answer: str
+
+
+class Course:
+    """A bilingual curriculum of any size, drawn from a seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def exercises(self, count: int) -> Iterator[Conversation]:
+        """Conversations of one to three turns; some with a system message, some small talk."""
+        rng = self._rng("exercises")
+        for _ in range(count):
+            turns = [self._turn(rng) for _ in range(rng.choice([1, 1, 1, 2, 3]))]
+            messages = [m for q, a in turns for m in (Message("user", q), Message("assistant", a))]
+            if rng.random() < 0.05:
+                system = rng.choice(["你是同文。", "You are Tongwen."])
+                messages.insert(0, Message("system", system))
+            yield Conversation(tuple(messages))
+
+    def readings(self, count: int) -> Iterator[Document]:
+        """Plain text: worked questions, sums, and sentences and passages in both languages."""
+        rng = self._rng("readings")
+        for _ in range(count):
+            yield Document("\n".join(self._paragraph(rng) for _ in range(rng.randint(3, 5))))
+
+    def exam(self, per_cell: int) -> list[ExamItem]:
+        """`per_cell` different questions for every skill and language."""
+        rng = self._rng("exam")
+        items = []
+        for skill in SKILLS:
+            for tongue in TONGUES:
+                drawn: dict[str, Draw] = {}
+                while len(drawn) < per_cell:
+                    draw = self._draw(rng, skill, tongue, exam=True)
+                    drawn[draw.question] = draw
+                items += [ExamItem(skill, tongue, d.question, d.answer) for d in drawn.values()]
+        return items
+
+    def _turn(self, rng: Random) -> tuple[str, str]:
+        if rng.random() < 0.02:
+            return rng.choice(SMALL_TALK)
+        draw = self._practice(rng)
+        return draw.question, draw.answer
+
+    def _paragraph(self, rng: Random) -> str:
+        if rng.random() < 0.3:
+            pair = self._unexamined_sentence(rng)
+            return f"{pair[0]} {pair[1]}" if rng.random() < 0.5 else f"{pair[1]} {pair[0]}"
+        draw = self._practice(rng)
+        return f"{draw.question}\n{draw.answer}"
+
+    def _practice(self, rng: Random) -> Draw:
+        (skill,) = rng.choices(list(PRACTICE), weights=list(PRACTICE.values()))
+        return self._draw(rng, skill, rng.choice(TONGUES), exam=False)
+
+    def _unexamined_sentence(self, rng: Random) -> tuple[str, str]:
+        while True:
+            pair = sentence(rng)
+            if not self._is_exam("translation", pair.en):
+                return pair.zh, pair.en
+
+    def _draw(self, rng: Random, skill: str, tongue: Tongue, exam: bool) -> Draw:
+        while True:
+            draw = SKILLS[skill](rng, tongue)
+            if self._is_exam(skill, draw.key) == exam:
+                return draw
+
+    def _is_exam(self, skill: str, key: str) -> bool:
+        digest = hashlib.blake2b(f"{self.seed} {skill} {key}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest) % EXAM_SHARE == 0
+
+    def _rng(self, purpose: str) -> Random:
+        return Random(f"{self.seed} {purpose}")
+
+
+def check_unseen(exam: Iterable[ExamItem], taught: Iterable[Conversation | Document]) -> None:
+    """Refuse an exam of which any question stands, word for word, in what was taught."""
+    questions = {item.question for item in exam}
+    for item in taught:
+        if isinstance(item, Document):
+            lines = item.text.split("\n")
+            seen = {"\n".join(lines[a:b]) for a in range(len(lines)) for b in range(a + 1, a + 5)}
+        else:
+            seen = {message.content for message in item.messages}
+        if both := questions & seen:
+            raise DataError(f"an exam question was taught: {min(both)!r}")

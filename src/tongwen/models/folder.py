@@ -1,0 +1,80 @@
+"""Model folders in the Hugging Face format: find, load, make, save.
+
+Weights are read from safetensors only, and code in a model folder is never executed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
+from transformers import logging as transformers_logging
+
+from tongwen.config import Size
+from tongwen.errors import ModelError
+from tongwen.models.sizes import shape_config
+
+
+def resolve_model(folder: Path) -> Path:
+    """The model folder that `folder` means: itself, or `final/` of a run folder."""
+    for place in (folder, folder / "final", folder / "finetune" / "final"):
+        if (place / "config.json").is_file():
+            return place
+    if not folder.exists():
+        raise ModelError(
+            f"no model at {folder}: the folder does not exist",
+            hint="give a model folder or a finished run folder; `tongwen quickstart` makes one",
+        )
+    if (folder / "checkpoints").is_dir():
+        raise ModelError(
+            f"the run in {folder} is not finished: it has no final model",
+            hint="run the same command again to continue it",
+        )
+    raise ModelError(
+        f"no config.json in {folder}",
+        hint="give a model folder in the Hugging Face format, or a finished run folder",
+    )
+
+
+def new_model(
+    size: Size, vocab_size: int, context: int, seed: int, dtype: torch.dtype = torch.float32
+) -> PreTrainedModel:
+    """A LLaMA-shaped model of nominal `size` with random weights drawn from `seed` in fp32."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(shape_config(size, vocab_size, context))
+    nn.Module.to(model, dtype)
+    return model
+
+
+def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """Load the weights of a model or run folder as `dtype`."""
+    place = resolve_model(folder)
+    if not list(place.glob("*.safetensors")):
+        raise ModelError(
+            f"no safetensors weights in {place}",
+            hint="other weight formats can run code when read; convert the model first",
+        )
+    # The library's loading bar would break ours; what it has to say comes as exceptions.
+    transformers_logging.disable_progress_bar()
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            place, dtype=dtype, local_files_only=True, use_safetensors=True
+        )
+    except Exception as error:  # the library's own errors have no common class
+        raise ModelError(
+            f"the model in {place} cannot be loaded: {str(error).splitlines()[0]}",
+            hint="its files are damaged, incomplete, or of an architecture that is not supported",
+        ) from error
+    return model
+
+
+def save_model(model: PreTrainedModel, folder: Path) -> None:
+    """Write weights and configuration into `folder`."""
+    model.save_pretrained(folder)
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())

@@ -1,0 +1,187 @@
+"""Settings from flags and TOML files, and what each key means.
+
+A settings file is flat TOML whose keys are the field names of one configuration class; flags win
+over it. A key that no field has is an error that names the nearest one. Paths in a file are
+relative to the current folder, as on the command line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from tongwen.config import Config
+from tongwen.errors import ConfigError
+from tongwen.verbs import VERBS, Verb
+
+C = TypeVar("C", bound=Config)
+
+
+def flag(key: str) -> str:
+    """`batch_tokens` → `--batch-tokens`."""
+    return "--" + key.replace("_", "-")
+
+
+def nearest(word: str, known: Collection[str]) -> str | None:
+    """The known word that was probably meant."""
+    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.6)), None)
+
+
+def settings(config_class: type[C], flags: Mapping[str, object], file: Path | None = None) -> C:
+    """Make a configuration from flags and, where they are silent, from a TOML file."""
+    from_file = {} if file is None else _read(file, config_class)
+    try:
+        return config_class(**{**from_file, **flags})
+    except ValidationError as error:
+        raise _mistake(error, config_class, flags, file) from None
+
+
+def config_schema(*verb: str) -> dict[str, Any]:
+    """Print the JSON schema of one command's settings.
+
+    Args:
+        verb: The command, for example `pretrain` or `data prepare`.
+    """
+    path = " ".join(verb)
+    known = {one.path: one for one in VERBS if one.config is not None}
+    if path not in known:
+        meant = nearest(path, known)
+        hint = f"did you mean `{meant}`?" if meant else f"commands with settings: {_list(known)}"
+        raise ConfigError(f"no command `{path}` with settings", hint)
+    return known[path].config_class().model_json_schema()
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What one key means in the commands named."""
+
+    commands: tuple[str, ...]
+    allowed: str
+    default: str | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What one key means everywhere."""
+
+    key: str
+    meanings: tuple[Meaning, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{flag(self.key)} on the command line, `{self.key}` in a file and in Python"]
+        for one in self.meanings:
+            default = "required" if one.default is None else f"default {one.default}"
+            lines += ["", f"{', '.join(one.commands)}: {one.allowed}; {default}", f"  {one.text}"]
+        return "\n".join(lines)
+
+
+def config_explain(key: str, /) -> Explanation:
+    """Explain one setting in every command that has it.
+
+    Args:
+        key: The setting, for example `batch_tokens` or `--batch-tokens`.
+    """
+    name = key.lstrip("-").replace("-", "_")
+    found: dict[tuple[str, str | None, str], list[str]] = {}
+    known: set[str] = set()
+    for verb in with_settings():
+        fields = verb.config_class().model_fields
+        known |= set(fields)
+        if name in fields:
+            found.setdefault(describe(verb.config_class(), name), []).append(verb.path)
+    if not found:
+        meant = nearest(name, known)
+        raise ConfigError(
+            f"no command has a setting `{key}`",
+            f"did you mean `{meant}`?" if meant else f"settings: {_list(known)}",
+        )
+    meanings = tuple(Meaning(tuple(paths), *parts) for parts, paths in found.items())
+    return Explanation(name, meanings)
+
+
+def with_settings() -> list[Verb]:
+    """The verbs that have a configuration class."""
+    return [verb for verb in VERBS if verb.config is not None]
+
+
+def describe(config_class: type[Config], key: str) -> tuple[str, str | None, str]:
+    """What a field accepts, its default (None when it is required), and its text."""
+    schema = config_class.model_json_schema()
+    field = config_class.model_fields[key]
+    allowed = _accepts(schema["properties"][key])
+    if field.is_required():
+        return allowed, None, field.description or ""
+    default = "none" if field.default is None else str(field.default).replace("False", "false")
+    return allowed, default, field.description or ""
+
+
+def _accepts(schema: Mapping[str, Any]) -> str:
+    """A JSON schema in a few words: `integer > 0`, `auto | bf16 | fp32`, `one or more paths`."""
+    if "anyOf" in schema:
+        return " or ".join(_accepts(one) for one in schema["anyOf"])
+    if "enum" in schema:
+        return " | ".join(map(str, schema["enum"]))
+    if schema.get("type") == "array":
+        return f"one or more {_accepts(schema['items'])}s"
+    names = {"string": "text", "boolean": "true or false", "null": "none"}
+    kind = schema.get("format") or names.get(schema["type"], schema["type"])
+    signs = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}
+    bounds = [f"{sign} {schema[key]:g}" for key, sign in signs.items() if key in schema]
+    return " ".join([kind, " and ".join(bounds)]).strip()
+
+
+def _list(words: Collection[str]) -> str:
+    return ", ".join(f"`{word}`" for word in sorted(words))
+
+
+def _read(file: Path, config_class: type[Config]) -> dict[str, Any]:
+    """The keys and values of a settings file, all of them known."""
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file} is not UTF-8 text", "save the file as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}", "write `key = value`") from None
+    known = config_class.model_fields
+    unknown = [key for key in values if key not in known]
+    if unknown:
+        meant = [match for key in unknown if (match := nearest(key.replace("-", "_"), known))]
+        hint = f"did you mean {_list(meant)}?" if meant else f"known keys: {_list(known)}"
+        raise ConfigError(f"unknown key {_list(unknown)} in {file}", hint)
+    return values
+
+
+def _mistake(
+    error: ValidationError, config_class: type[Config], flags: Collection[str], file: Path | None
+) -> ConfigError:
+    """One line that names every wrong setting, its value and what is allowed."""
+    details = error.errors(include_url=False)
+    missing = [flag(str(one["loc"][0])) for one in details if one["type"] == "missing"]
+    complaints = [_complaint(one, flags, file) for one in details if one["type"] != "missing"]
+    if missing:
+        complaints.append(f"missing {', '.join(missing)}")
+    keys = dict.fromkeys(str(one["loc"][0]) for one in details if one["loc"])
+    texts = [(key, describe(config_class, key)[2]) for key in keys]
+    hint = "; ".join(
+        f"{flag(key)}: {text[:1].lower()}{text[1:].rstrip('.')}" for key, text in texts
+    )
+    return ConfigError("; ".join(complaints), hint or None)
+
+
+def _complaint(detail: ErrorDetails, flags: Collection[str], file: Path | None) -> str:
+    reason = detail["msg"].removeprefix("Value error, ")
+    if not detail["loc"]:
+        return reason
+    key = str(detail["loc"][0])
+    name = flag(key) if key in flags or file is None else f"`{key}` in {file}"
+    return f"{name} {reason.replace('Input should', 'should')}, not {detail['input']!r}"

@@ -1,0 +1,115 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped.
+
+    checkpoints/step-000000400/
+        config.json, model.safetensors, tokenizer …   a model folder, weights in fp32
+        optimizer.safetensors                          the moments, by parameter name
+        checkpoint.json                                step, counts, and the sha256 of every file
+
+A checkpoint appears whole or not at all, and is believed only if every hash agrees. Nothing random
+is stored: what a step draws follows from (seed, step).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from tongwen.files import new_folder, sha256_file
+from tongwen.tokenizer import save_tokenizer
+from tongwen.train.optim import MasterAdamW
+
+RECORD = "checkpoint.json"
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """How far a run is."""
+
+    step: int = 0
+    tokens: int = 0
+    trained_tokens: int = 0
+    seconds: float = 0.0
+
+
+def save_model_folder(
+    folder: Path,
+    model: PreTrainedModel,
+    optimizer: MasterAdamW,
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    """Write the fp32 weights with configuration and tokenizer as a Hugging Face folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = type(model.config).from_dict(model.config.to_dict())
+    config.architectures = [type(model).__name__]
+    config.dtype = torch.float32
+    config.save_pretrained(folder)
+    if model.generation_config is not None:
+        model.generation_config.save_pretrained(folder)
+    weights = {name: weight.contiguous() for name, weight in optimizer.weights().items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    save_tokenizer(tokenizer, folder)
+
+
+def save_checkpoint(
+    checkpoints: Path,
+    progressed: Progressed,
+    model: PreTrainedModel,
+    optimizer: MasterAdamW,
+    tokenizer: PreTrainedTokenizerFast,
+) -> Path:
+    """Write a checkpoint; returns its folder."""
+    place = checkpoints / f"step-{progressed.step:09}"
+    if place.exists():
+        shutil.rmtree(place)
+    with new_folder(place) as folder:
+        save_model_folder(folder, model, optimizer, tokenizer)
+        save_file(optimizer.state(), folder / "optimizer.safetensors")
+        hashes = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
+        record = {**asdict(progressed), "sha256": hashes}
+        (folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+    return place
+
+
+def load_checkpoint(place: Path, optimizer: MasterAdamW) -> Progressed:
+    """Put weights and optimiser state of a valid checkpoint into `optimizer` and its model."""
+    record = json.loads((place / RECORD).read_text(encoding="utf-8"))
+    del record["sha256"]
+    optimizer.load(
+        load_file(place / "model.safetensors"), load_file(place / "optimizer.safetensors")
+    )
+    return Progressed(**record)
+
+
+def newest_valid(checkpoints: Path) -> tuple[Path | None, list[Path]]:
+    """The newest checkpoint whose hashes agree, and the newer ones that are damaged."""
+    damaged: list[Path] = []
+    for place in sorted(checkpoints.glob("step-*[0-9]"), reverse=True):
+        if _valid(place):
+            return place, damaged
+        damaged.append(place)
+    return None, damaged
+
+
+def prune(checkpoints: Path, keep: int, kept_steps: set[int]) -> None:
+    """Remove all but the newest `keep` checkpoints and those of `kept_steps`."""
+    ordinary = [
+        place
+        for place in sorted(checkpoints.glob("step-*[0-9]"))
+        if int(place.name.removeprefix("step-")) not in kept_steps
+    ]
+    for place in ordinary[:-keep]:
+        shutil.rmtree(place)
+
+
+def _valid(place: Path) -> bool:
+    try:
+        record = json.loads((place / RECORD).read_text(encoding="utf-8"))
+        return all(sha256_file(place / name) == sha for name, sha in record["sha256"].items())
+    except (OSError, ValueError, KeyError):
+        return False

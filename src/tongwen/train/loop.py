@@ -1,0 +1,265 @@
+"""The training loop: one for every objective.
+
+    evaluate → sample → step → record → save, until the last step
+
+What an objective is, is a function (model, batch) → summed loss; what a step trains on, is a
+`Plan`. The gradient of a step is that of the sum over all its trained tokens divided by their
+number, however it is cut into micro-batches.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from types import FrameType
+
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from tongwen.config import TrainConfig
+from tongwen.errors import RunError
+from tongwen.models import PACKED
+from tongwen.models.flops import training_flops
+from tongwen.models.machine import matrix_peak
+from tongwen.progress import Progress
+from tongwen.train.batch import Batch, Items, Plan
+from tongwen.train.checkpoint import (
+    Progressed,
+    load_checkpoint,
+    newest_valid,
+    prune,
+    save_checkpoint,
+)
+from tongwen.train.heldout import held_out_metrics
+from tongwen.train.optim import MasterAdamW, decay_start, learning_rate
+from tongwen.train.run import Run
+
+Objective = Callable[[PreTrainedModel, Batch], Tensor]
+Sampler = Callable[[], list[dict[str, str]]]
+
+SAVE_SECONDS = 60.0
+EVALUATIONS = 10
+RATE_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What learns: a model, its optimiser and its tokenizer."""
+
+    model: PreTrainedModel
+    optimizer: MasterAdamW
+    tokenizer: PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is learned: the data, the objective, and for how many steps."""
+
+    stage: str
+    items: Items
+    held_out: Items | None
+    objective: Objective
+    plan: Plan
+    steps: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimiser step did."""
+
+    loss: float
+    lr: float
+    grad_norm: float
+    tokens: int
+    trained_tokens: int
+    flops: float
+
+
+def fit(
+    learner: Learner, lesson: Lesson, config: TrainConfig, run: Run, sample: Sampler
+) -> Progressed:
+    """Train from the newest checkpoint of the run, or from the start, to the last step."""
+    learner.model.set_attn_implementation(PACKED)
+    at = _resume(run, learner.optimizer)
+    eval_every = config.eval_every or max(1, lesson.steps // EVALUATIONS)
+    sample_every = config.sample_every or eval_every
+    kept = {decay_start(lesson.steps, config.decay)} if config.schedule == "wsd" else set()
+    meter = _Meter(learner.model, at)
+    saved_at = time.monotonic()
+
+    with Progress(lesson.stage, lesson.steps, at.step) as progress, _signals() as signals:
+        while True:
+            last = at.step == lesson.steps
+            if last or at.step % eval_every == 0:
+                _evaluate(learner, lesson, config, at.step, run, progress)
+            if last or (at.step and at.step % sample_every == 0):
+                _sample(learner, sample, at.step, run, progress)
+            if last:
+                break
+
+            step = train_step(learner, lesson, config, at.step)
+            at = meter.advance(step)
+            run.record(step=at.step, **asdict(step), **meter.rates())
+            progress.advance(at.step, **meter.shown(step))
+
+            due = (
+                at.step % config.save_every == 0
+                if config.save_every
+                else time.monotonic() - saved_at > SAVE_SECONDS
+            )
+            if due or signals or at.step in kept:
+                run.flush()
+                save_checkpoint(
+                    run.checkpoints, at, learner.model, learner.optimizer, learner.tokenizer
+                )
+                prune(run.checkpoints, config.keep, kept)
+                saved_at = time.monotonic()
+            if signals:
+                _leave(signals[0])
+    run.flush()
+    return at
+
+
+def train_step(learner: Learner, lesson: Lesson, config: TrainConfig, step: int) -> Step:
+    """One optimiser step; a loss that is not finite never reaches the weights."""
+    model, optimizer = learner.model, learner.optimizer
+    parts = lesson.plan.step(step)
+    batches = [lesson.items.batch(part) for part in parts]
+    trained = sum(len(batch.target_K) for batch in batches)
+    total, flops = 0.0, 0.0
+    for part, batch in zip(parts, batches, strict=True):
+        loss = lesson.objective(model, batch)
+        (loss / trained).backward()
+        optimizer.accumulate()
+        total += float(loss.detach())
+        flops += training_flops(model, lesson.items.lengths[part].tolist(), len(batch.target_K))
+    norm = optimizer.gradient_norm(config.clip)
+    if not (math.isfinite(total) and math.isfinite(norm)):
+        raise RunError(
+            f"the loss of step {step + 1} is {total / trained:.4g} with a gradient norm of "
+            f"{norm:.4g}; the weights were left as they are",
+            "start again from the last checkpoint, in another --out, with a lower --lr",
+        )
+    factor = learning_rate(step, lesson.steps, config.schedule, config.warmup, config.decay)
+    lr = config.lr * factor
+    optimizer.step(lr)
+    tokens = sum(len(batch.ids_T) for batch in batches)
+    return Step(total / trained, lr, norm, tokens, trained, flops)
+
+
+class _Meter:
+    """Counts and speed: over the whole run, and over the last steps."""
+
+    def __init__(self, model: PreTrainedModel, at: Progressed) -> None:
+        self._peak = matrix_peak(model.dtype)
+        self._at = at
+        self._marks: deque[tuple[float, int, float]] = deque(maxlen=RATE_STEPS)
+        self._tick = time.monotonic()
+
+    def advance(self, step: Step) -> Progressed:
+        """Count a step in."""
+        now = time.monotonic()
+        spent, self._tick = now - self._tick, now
+        self._marks.append((spent, step.tokens, step.flops))
+        self._at = Progressed(
+            step=self._at.step + 1,
+            tokens=self._at.tokens + step.tokens,
+            trained_tokens=self._at.trained_tokens + step.trained_tokens,
+            seconds=self._at.seconds + spent,
+        )
+        return self._at
+
+    def rates(self) -> dict[str, float]:
+        """Tokens per second, and the share of the machine's matrix peak."""
+        seconds, tokens, flops = (sum(column) for column in zip(*self._marks, strict=True))
+        return {
+            "seconds": round(self._at.seconds, 3),
+            "tokens_per_second": round(tokens / seconds, 1),
+            "mfu": round(flops / seconds / self._peak, 4),
+        }
+
+    def shown(self, step: Step) -> dict[str, str]:
+        """What the progress line says."""
+        rates = self.rates()
+        return {
+            "loss": f"{step.loss:.3f}",
+            "tok/s": f"{rates['tokens_per_second']:,.0f}",
+            "MFU": f"{rates['mfu']:.0%}",
+        }
+
+
+def _resume(run: Run, optimizer: MasterAdamW) -> Progressed:
+    from tongwen.progress import say
+
+    place, damaged = newest_valid(run.checkpoints)
+    for bad in damaged:
+        say(f"{bad} is damaged and is passed over")
+    at = Progressed() if place is None else load_checkpoint(place, optimizer)
+    run.rewind_metrics(at.step)
+    if at.step:
+        say(f"continuing from step {at.step}")
+    return at
+
+
+def _evaluate(
+    learner: Learner,
+    lesson: Lesson,
+    config: TrainConfig,
+    step: int,
+    run: Run,
+    progress: Progress,
+) -> None:
+    if lesson.held_out is None:
+        return
+    metrics = held_out_metrics(
+        learner.model, lesson.held_out, learner.tokenizer.all_special_ids, config.micro_batch_tokens
+    )
+    run.record(step=step, **metrics)
+    by_language = "  ".join(
+        f"{key.removeprefix('bits_per_byte_')} {value:.3f}"
+        for key, value in metrics.items()
+        if key.startswith("bits_per_byte_")
+    )
+    progress.talk(
+        f"step {step}: held-out loss {metrics['held_out_loss']:.3f}, "
+        f"bits per byte {metrics['bits_per_byte']:.3f}  ({by_language})"
+    )
+
+
+def _sample(learner: Learner, sample: Sampler, step: int, run: Run, progress: Progress) -> None:
+    for one in sample():
+        run.record(step=step, **one)
+        progress.talk(f"step {step}: {one['prompt']!r} → {one['sample']!r}")
+    learner.model.set_attn_implementation(PACKED)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """SIGTERM and SIGINT as a list: the loop finishes its step and saves; a second one kills."""
+    caught: list[int] = []
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def catch(number: int, _: FrameType | None) -> None:
+        caught.append(number)
+        for each in numbers:
+            signal.signal(each, signal.SIG_DFL)
+
+    for number in numbers:
+        signal.signal(number, catch)
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(number: int) -> None:
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + number)

@@ -1,0 +1,268 @@
+"""Pretraining and fine-tuning: which model, which data, and the one loop."""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+import tongwen
+from tongwen.config import (
+    DataPrepareConfig,
+    FinetuneConfig,
+    Precision,
+    PretrainConfig,
+    TrainConfig,
+)
+from tongwen.data import TokenStore, data_prepare
+from tongwen.engine import Sampling
+from tongwen.engine.local import LocalEngine
+from tongwen.errors import DataError
+from tongwen.files import new_folder
+from tongwen.models import load_model, new_model, resolve_model
+from tongwen.models.machine import compute_dtype, matrix_peak, prepare_machine
+from tongwen.progress import duration, say
+from tongwen.tokenizer import load_tokenizer, tokenizer_hash
+from tongwen.train.batch import Items, Plan
+from tongwen.train.checkpoint import Progressed, save_model_folder
+from tongwen.train.loop import Learner, Lesson, fit
+from tongwen.train.objective import language_model_loss
+from tongwen.train.optim import MasterAdamW
+from tongwen.train.report import write_report
+from tongwen.train.run import Run, read_metrics
+
+PROMPTS = ("", "The", "今天")
+SAMPLES = 3
+SAMPLE = Sampling(max_new_tokens=80, temperature=0.0)
+
+Build = Callable[[torch.dtype], PreTrainedModel]
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to."""
+
+    out: Path
+    model: Path
+    report: Path
+    steps: int
+    tokens: int
+    trained_tokens: int
+    seconds: float
+    tokens_per_second: float
+    mfu: float
+    loss: float
+    held_out: dict[str, float]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.steps} steps, {self.tokens:,} tokens in {duration(self.seconds)}",
+            f"{self.tokens_per_second:,.0f} tokens/s, MFU {self.mfu:.0%}",
+            f"loss {self.loss:.3f}",
+        ]
+        if self.held_out:
+            lines.append(
+                f"held-out loss {self.held_out['held_out_loss']:.3f}, "
+                f"bits per byte {self.held_out['bits_per_byte']:.3f}"
+            )
+        return "\n".join([*lines, f"model   {self.model}", f"report  {self.report}"])
+
+
+def pretrain(config: PretrainConfig) -> TrainResult:
+    """Train a language model on text, from scratch or from a model folder."""
+    folders = _prepared(config, config.model or config.tokenizer, config.context)
+    tokenizer = _shared_tokenizer(folders, config.model)
+
+    def build(dtype: torch.dtype) -> PreTrainedModel:
+        if config.model is not None:
+            return load_model(config.model, dtype)
+        return new_model(config.size, len(tokenizer), config.context, config.seed, dtype)
+
+    def sample(engine: LocalEngine) -> list[dict[str, str]]:
+        return [
+            {"prompt": prompt, "sample": "".join(engine.complete(prompt, SAMPLE))}
+            for prompt in PROMPTS
+        ]
+
+    return _train("pretrain", config, folders, tokenizer, build, sample)
+
+
+def finetune(config: FinetuneConfig) -> TrainResult:
+    """Teach a model from conversations; the loss is on the assistant's words alone."""
+    model_folder = resolve_model(config.model)
+    context = int(json.loads(_read(model_folder / "config.json"))["max_position_embeddings"])
+    folders = _prepared(config, config.model, context)
+    tokenizer = _shared_tokenizer(folders, config.model)
+    prompts = _held_out_prompts(folders)
+
+    def build(dtype: torch.dtype) -> PreTrainedModel:
+        return load_model(config.model, dtype)
+
+    def sample(engine: LocalEngine) -> list[dict[str, str]]:
+        return [
+            {"prompt": str(tokenizer.decode(ids)), "sample": "".join(engine.generate(ids, SAMPLE))}
+            for ids in prompts
+        ]
+
+    return _train("finetune", config, folders, tokenizer, build, sample)
+
+
+def _train(
+    stage: str,
+    config: TrainConfig,
+    folders: Sequence[Path],
+    tokenizer: PreTrainedTokenizerFast,
+    build: Build,
+    sample: Callable[[LocalEngine], list[dict[str, str]]],
+) -> TrainResult:
+    """What both stages do around the loop."""
+    threads = prepare_machine(config.threads)
+    dtype = compute_dtype(config.precision)
+    precision: Precision = "bf16" if dtype == torch.bfloat16 else "fp32"
+    config = config.model_copy(update={"threads": threads, "precision": precision})
+    with Run(config.out, config) as run:
+        if run.finished:
+            say(f"{config.out} is finished already")
+            return _result(run)
+        model = build(dtype)
+        learner = Learner(model, MasterAdamW(model, config.weight_decay), tokenizer)
+        lesson = _lesson(stage, config, folders)
+        _announce(model, lesson, config, dtype)
+        engine = LocalEngine(model, tokenizer)
+
+        def look() -> list[dict[str, str]]:
+            model.set_attn_implementation("sdpa")
+            return sample(engine)
+
+        at = fit(learner, lesson, config, run, look)
+        if not run.final.exists():
+            with new_folder(run.final) as folder:
+                save_model_folder(folder, model, learner.optimizer, tokenizer)
+        write_report(run.folder)
+        run.finish(_passport(stage, config, folders, at))
+        return _result(run)
+
+
+def _lesson(stage: str, config: TrainConfig, folders: Sequence[Path]) -> Lesson:
+    items = Items([TokenStore.open(folder, "train") for folder in folders])
+    held_out = Items([TokenStore.open(folder, "held_out") for folder in folders])
+    plan = Plan(items.lengths, config.batch_tokens, config.micro_batch_tokens, config.seed)
+    steps = config.steps or max(1, round(config.epochs * plan.steps_per_epoch))
+    return Lesson(
+        stage, items, held_out if len(held_out) else None, language_model_loss, plan, steps
+    )
+
+
+def _announce(
+    model: PreTrainedModel, lesson: Lesson, config: TrainConfig, dtype: torch.dtype
+) -> None:
+    """Every derived quantity, before anything is spent."""
+    parameters = sum(p.numel() for p in model.parameters())
+    tokens = int(lesson.items.lengths.sum())
+    epochs = lesson.steps / lesson.plan.steps_per_epoch
+    say(
+        f"{lesson.stage}: {parameters / 1e6:.1f}M parameters, {len(lesson.items):,} items of "
+        f"{tokens:,} tokens, {lesson.steps:,} steps of about "
+        f"{tokens // lesson.plan.steps_per_epoch:,} tokens ({epochs:.2f} epochs), "
+        f"{config.precision} on {config.threads} threads, "
+        f"matrix peak {matrix_peak(dtype) / 1e9:,.0f} GFLOP/s"
+    )
+
+
+def _prepared(
+    config: PretrainConfig | FinetuneConfig, tokenizer: Path | None, max_length: int
+) -> list[Path]:
+    """The prepared folders that `data` means; what is raw is prepared inside the run folder."""
+    folders = [path for path in config.data if (path / "manifest.json").is_file()]
+    raw = [path for path in config.data if path not in folders]
+    if raw:
+        prepared = config.out / "data"
+        if tokenizer is None and folders:
+            tokenizer = folders[0]
+        data_prepare(
+            DataPrepareConfig(
+                sources=raw,
+                out=prepared,
+                tokenizer=tokenizer,
+                max_length=max_length,
+                seed=config.seed,
+            )
+        )
+        folders.append(prepared)
+    return folders
+
+
+def _shared_tokenizer(folders: Sequence[Path], model: Path | None) -> PreTrainedTokenizerFast:
+    """The one tokenizer of the data, which must also be that of the model."""
+    first, *others = [*([model] if model else []), *folders]
+    tokenizer = load_tokenizer(first)
+    expected = tokenizer_hash(tokenizer)
+    for other in others:
+        if tokenizer_hash(load_tokenizer(other)) != expected:
+            raise DataError(
+                f"{other} was prepared with another tokenizer than {first}",
+                f"prepare it again with `--tokenizer {first}`",
+            )
+    return tokenizer
+
+
+def _held_out_prompts(folders: Sequence[Path]) -> list[list[int]]:
+    """The first turns of a few held-out conversations, up to where the assistant speaks."""
+    prompts = []
+    for folder in folders:
+        store = TokenStore.open(folder, "held_out")
+        for item in range(min(SAMPLES, len(store))):
+            end = int(store.mask(item).argmax())
+            prompts.append(store.ids(item)[:end].tolist())
+    return prompts[:SAMPLES]
+
+
+def _passport(
+    stage: str, config: TrainConfig, folders: Sequence[Path], at: Progressed
+) -> dict[str, Any]:
+    """What went in and what came out, enough to do it again."""
+    metrics = read_metrics(config.out / "metrics.jsonl")
+    steps = [record for record in metrics if "loss" in record]
+    held_out: dict[str, float] = next((r for r in reversed(metrics) if "held_out_loss" in r), {})
+    tail = steps[-100:]
+    flops_seconds = sum(record["flops"] for record in steps) / at.seconds
+    return {
+        "stage": stage,
+        "result": {
+            **asdict(at),
+            "tokens_per_second": at.tokens / at.seconds,
+            "mfu": flops_seconds / matrix_peak(compute_dtype(config.precision)),
+            "loss": sum(record["loss"] for record in tail) / len(tail),
+            "held_out": {key: value for key, value in held_out.items() if key != "step"},
+        },
+        "data": {str(folder): json.loads(_read(folder / "manifest.json")) for folder in folders},
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "threads": config.threads,
+            "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        },
+        "versions": {
+            "tongwen": tongwen.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+    }
+
+
+def _result(run: Run) -> TrainResult:
+    result = json.loads(_read(run.folder / "passport.json"))["result"]
+    result["steps"] = result.pop("step")
+    return TrainResult(out=run.folder, model=run.final, report=run.folder / "report.html", **result)
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")

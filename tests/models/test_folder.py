@@ -1,0 +1,79 @@
+"""Model folders: made, found, loaded, refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tongwen.errors import ModelError
+from tongwen.models import SHAPES, load_model, new_model, resolve_model
+from tongwen.models.flops import training_flops
+from tongwen.models.sizes import shape_config
+
+# Vocabulary that a nominal size counts, and how far the real size may be from it.
+NOMINAL = {"1m": (4096, 1e6), "5m": (8192, 5e6), "25m": (32000, 25e6), "135m": (65024, 135e6)}
+
+
+@pytest.mark.parametrize("size", NOMINAL)
+def test_a_size_means_what_it_says(size: str) -> None:
+    vocab_size, nominal = NOMINAL[size]
+    with torch.device("meta"):
+        model = new_model(size, vocab_size, 512, seed=0)  # type: ignore[arg-type]
+    count = sum(p.numel() for p in model.parameters())
+    assert 0.8 * nominal < count < 1.4 * nominal
+
+
+def test_the_large_shapes_have_the_sizes_of_their_names() -> None:
+    from transformers import LlamaForCausalLM
+
+    for size, nominal in (("350m", 350e6), ("1b", 1.2e9)):
+        with torch.device("meta"):
+            model = LlamaForCausalLM(shape_config(size, 65024, 2048))  # type: ignore[arg-type]
+        assert abs(sum(p.numel() for p in model.parameters()) / nominal - 1) < 0.1
+    assert list(SHAPES) == ["1m", "5m", "25m", "135m", "350m", "1b"]
+
+
+def test_weights_follow_from_the_seed_and_leave_the_global_state_alone() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    a, b, c = (new_model("1m", 512, 64, seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+    assert not torch.equal(next(a.parameters()), next(c.parameters()))
+
+
+def test_a_saved_model_comes_back(tmp_path: Path) -> None:
+    model = new_model("1m", 512, 64, seed=0)
+    model.save_pretrained(tmp_path / "final")
+    again = load_model(tmp_path, torch.float32)
+    assert resolve_model(tmp_path) == tmp_path / "final"
+    assert all(
+        torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters(), strict=True)
+    )
+
+
+def test_what_is_no_model_is_refused_with_the_mend(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="does not exist"):
+        resolve_model(tmp_path / "nowhere")
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        resolve_model(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(ModelError, match="not finished"):
+        resolve_model(tmp_path)
+    model = new_model("1m", 512, 64, seed=0)
+    model.config.save_pretrained(tmp_path / "m")
+    (tmp_path / "m" / "pytorch_model.bin").write_bytes(b"pickle")
+    with pytest.raises(ModelError, match="no safetensors weights"):
+        load_model(tmp_path / "m", torch.float32)
+    (tmp_path / "m" / "model.safetensors").write_bytes(b"\0" * 20)
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_model(tmp_path / "m", torch.float32)
+
+
+def test_flops_of_a_step_are_counted_by_hand() -> None:
+    model = new_model("1m", 512, 64, seed=0)
+    body = 4 * (4 * 128 * 128 + 3 * 128 * 384 + 2 * 128) + 128
+    expected = 6 * body * 30 + 6 * 512 * 128 * 7 + 6 * 4 * 128 * (10 * 10 + 20 * 20)
+    assert training_flops(model, [10, 20], 7) == expected

@@ -1,0 +1,80 @@
+"""The optimiser against torch's own, and the schedules against their definitions."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tongwen.models import new_model
+from tongwen.train.optim import BETAS, EPS, MasterAdamW, decay_start, learning_rate
+
+
+def gradients(model: torch.nn.Module, seed: int) -> None:
+    source = torch.Generator().manual_seed(seed)
+    for p in model.parameters():
+        p.grad = torch.randn(p.shape, generator=source).to(p.dtype)
+
+
+def test_fp32_equals_torch_adamw() -> None:
+    ours, theirs = new_model("1m", 300, 64, 0), new_model("1m", 300, 64, 0)
+    decayed = [p for n, p in theirs.named_parameters() if p.ndim == 2 and "embed" not in n]
+    rest = [p for n, p in theirs.named_parameters() if p.ndim != 2 or "embed" in n]
+    reference = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}],
+        lr=1e-2, betas=BETAS, eps=EPS,
+    )  # fmt: skip
+    optimizer = MasterAdamW(ours, weight_decay=0.1)
+    for step in range(3):
+        gradients(ours, step)
+        gradients(theirs, step)
+        optimizer.accumulate()
+        norm = optimizer.gradient_norm(clip=1.0)
+        expected = torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
+        assert norm == pytest.approx(float(expected), rel=1e-5)
+        optimizer.step(1e-2)
+        reference.step()
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(p, q, atol=1e-6, rtol=1e-5)
+
+
+def test_updates_too_small_for_bf16_add_up_in_the_masters() -> None:
+    model = new_model("1m", 300, 64, 0, torch.bfloat16)
+    norm = model.model.norm.weight
+    optimizer = MasterAdamW(model, weight_decay=0.0)
+    for _ in range(100):
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)
+        optimizer.accumulate()
+        optimizer.step(1e-4)
+    # 100 updates of 1e-4 on weights of 1.0, where bf16 cannot show less than 0.0039.
+    assert float(norm[0].detach()) == pytest.approx(0.99, abs=0.004)
+    assert float(optimizer.weights()["model.norm.weight"][0]) == pytest.approx(0.99, abs=1e-4)
+
+
+def test_micro_batch_gradients_are_summed_in_fp32() -> None:
+    model = new_model("1m", 300, 64, 0, torch.bfloat16)
+    optimizer = MasterAdamW(model, weight_decay=0.0)
+    for value in (1.0, 2.0**-10):
+        for p in model.parameters():
+            p.grad = torch.full_like(p, value)
+        optimizer.accumulate()
+    assert float(optimizer.masters[0].grad.flatten()[0]) == 1.0 + 2.0**-10  # type: ignore[union-attr]
+
+
+def test_schedules() -> None:
+    def cosine(step: int) -> float:
+        return learning_rate(step, 100, "cosine", 0.1, 0.2)
+
+    assert cosine(0) == pytest.approx(0.1)
+    assert cosine(9) == cosine(10) == pytest.approx(1.0)
+    assert cosine(55) == pytest.approx(0.55)
+    assert 0.1 < cosine(99) < 0.102
+
+    def wsd(step: int) -> float:
+        return learning_rate(step, 100, "wsd", 0.1, 0.2)
+
+    assert decay_start(100, 0.2) == 80
+    assert wsd(10) == wsd(79) == wsd(80) == 1.0
+    assert wsd(90) == pytest.approx(0.5)
+    assert wsd(99) == pytest.approx(0.05)
+    assert learning_rate(0, 1, "wsd", 0.03, 0.2) == 1.0

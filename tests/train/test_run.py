@@ -1,0 +1,192 @@
+"""Whole runs: they learn, they stop and go on to the same bytes, and they refuse what is wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tongwen import FinetuneConfig, PretrainConfig, finetune, pretrain
+from tongwen.errors import DataError, RunError
+from tongwen.files import sha256_file
+from tongwen.models import load_model
+from tongwen.train.run import read_metrics
+
+
+def pretrain_config(lessons: Path, out: Path, **changes: Any) -> PretrainConfig:
+    settings: dict[str, Any] = {
+        "data": [lessons / "text"], "out": out, "size": "1m", "context": 256, "steps": 8,
+        "batch_tokens": 600, "micro_batch_tokens": 600, "lr": 3e-3, "eval_every": 4,
+        "threads": 1, "precision": "fp32",
+    }  # fmt: skip
+    return PretrainConfig(**{**settings, **changes})
+
+
+def weights(out: Path) -> str:
+    return sha256_file(out / "final" / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def run(lessons: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "pretrain"
+    result = pretrain(pretrain_config(lessons, out))
+    assert result.steps == 8
+    return out
+
+
+def test_a_run_leaves_what_the_documentation_says(run: Path) -> None:
+    names = {path.name for path in run.iterdir()}
+    assert {"config.toml", "metrics.jsonl", "final", "passport.json", "report.html"} <= names
+    records = read_metrics(run / "metrics.jsonl")
+    steps = [record for record in records if "loss" in record]
+    assert [record["step"] for record in steps] == list(range(1, 9))
+    evaluations = [record for record in records if "bits_per_byte" in record]
+    assert [record["step"] for record in evaluations] == [0, 4, 8]
+    assert evaluations[0]["held_out_loss"] == pytest.approx(math.log(500), abs=0.2)
+    assert evaluations[-1]["bits_per_byte"] < evaluations[0]["bits_per_byte"]
+    assert {record["prompt"] for record in records if "sample" in record} == {"", "The", "今天"}
+    report = (run / "report.html").read_text(encoding="utf-8")
+    assert "<svg" in report
+    assert "http" not in report.replace("http://www.w3.org", "")
+    model = load_model(run, torch.float32)
+    assert model.config.architectures == ["LlamaForCausalLM"]
+
+
+def test_the_same_seed_gives_the_same_weights(lessons: Path, run: Path, tmp_path: Path) -> None:
+    pretrain(pretrain_config(lessons, tmp_path / "again"))
+    assert weights(tmp_path / "again") == weights(run)
+    pretrain(pretrain_config(lessons, tmp_path / "other", seed=1))
+    assert weights(tmp_path / "other") != weights(run)
+
+
+def test_a_finished_run_is_not_run_again(
+    lessons: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = weights(run)
+    pretrain(pretrain_config(lessons, run))
+    assert "finished already" in capsys.readouterr().err
+    assert weights(run) == before
+
+
+def test_cutting_a_step_into_micro_batches_changes_nothing(
+    lessons: Path, run: Path, tmp_path: Path
+) -> None:
+    pretrain(pretrain_config(lessons, tmp_path / "cut", micro_batch_tokens=150))
+    ours, theirs = (
+        [r["loss"] for r in read_metrics(out / "metrics.jsonl") if "loss" in r]
+        for out in (tmp_path / "cut", run)
+    )
+    assert ours == pytest.approx(theirs, abs=2e-4)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_run_goes_on_to_the_same_weights(
+    lessons: Path, run: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    config = pretrain_config(lessons, tmp_path / "killed", save_every=2)
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys, tongwen\n"
+        "tongwen.pretrain(tongwen.PretrainConfig.model_validate_json(sys.argv[1]))\n",
+        encoding="utf-8",
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(script), config.model_dump_json()], stderr=subprocess.PIPE
+    )
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed").glob("checkpoints/step-*")):
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.communicate()
+    assert process.returncode in ({-9} if number == signal.SIGKILL else {143, 0})
+    pretrain(config)
+    assert weights(tmp_path / "killed") == weights(run)
+    steps = [r["step"] for r in read_metrics(tmp_path / "killed" / "metrics.jsonl") if "loss" in r]
+    assert steps == list(range(1, 9))
+
+
+def test_a_damaged_checkpoint_is_passed_over(
+    lessons: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "damaged"
+    config = pretrain_config(lessons, out, save_every=2)
+    pretrain(config)
+    for path in (out / "passport.json",):
+        path.unlink()
+    for path in (out / "final").iterdir():
+        path.unlink()
+    (out / "final").rmdir()
+    newest = max((out / "checkpoints").iterdir()) / "model.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    pretrain(config)
+    said = capsys.readouterr().err
+    assert "is damaged and is passed over" in said
+    assert "continuing from step 6" in said
+    assert weights(out) == weights(run)
+
+
+def test_other_settings_do_not_continue_a_run(lessons: Path, run: Path) -> None:
+    with pytest.raises(RunError, match=r"lr was 0\.003, is now 0\.001"):
+        pretrain(pretrain_config(lessons, run, lr=1e-3))
+
+
+def test_a_folder_has_one_owner(lessons: Path, tmp_path: Path) -> None:
+    from tongwen.train.run import Run
+
+    config = pretrain_config(lessons, tmp_path / "owned")
+    with Run(config.out, config), pytest.raises(RunError, match="another process is training"):
+        pretrain(config)
+
+
+def test_wsd_keeps_the_checkpoint_before_the_decay(lessons: Path, tmp_path: Path) -> None:
+    out = tmp_path / "wsd"
+    pretrain(pretrain_config(lessons, out, schedule="wsd", decay=0.5, save_every=1, keep=1))
+    names = sorted(path.name for path in (out / "checkpoints").iterdir())
+    assert names == ["step-000000004", "step-000000008"]
+
+
+def test_a_loss_that_is_not_finite_never_reaches_the_weights(lessons: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="the weights were left as they are"):
+        pretrain(pretrain_config(lessons, tmp_path / "nan", lr=1e30, clip=0.0, warmup=0.0))
+    assert not (tmp_path / "nan" / "final").exists()
+
+
+def test_fine_tuning_on_a_raw_file_prepares_it(lessons: Path, run: Path, tmp_path: Path) -> None:
+    result = finetune(
+        FinetuneConfig(
+            model=run,
+            data=[lessons / "chat.jsonl"],
+            out=tmp_path / "ft",
+            steps=6,
+            batch_tokens=600,
+            threads=1,
+            lr=3e-3,
+        )
+    )
+    manifest = json.loads((tmp_path / "ft" / "data" / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["rows_in"] == 160
+    losses = [r["loss"] for r in read_metrics(tmp_path / "ft" / "metrics.jsonl") if "loss" in r]
+    assert losses[-1] < losses[0]
+    assert result.trained_tokens < result.tokens
+
+
+def test_data_of_another_tokenizer_is_refused(lessons: Path, run: Path, tmp_path: Path) -> None:
+    from tongwen.config import DataPrepareConfig
+    from tongwen.data import data_prepare
+
+    other = tmp_path / "other"
+    data_prepare(DataPrepareConfig(sources=[lessons / "chat.jsonl"], out=other, vocab_size=400))
+    with pytest.raises(DataError, match="another tokenizer"):
+        finetune(FinetuneConfig(model=run, data=[other], out=tmp_path / "ft"))
