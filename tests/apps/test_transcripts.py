@@ -92,6 +92,13 @@ def test_a_person_is_greeted_and_prompted() -> None:
     )
 
 
+def test_a_model_cannot_steer_the_terminal() -> None:
+    out = Typed()
+    terminal = Terminal(io.StringIO("x\n"), out, io.StringIO())
+    talk(ChatConfig(model=Path("m")), None, ScriptedEngine(["a\x1b[2J\x9b1m\tb\n"]), terminal)
+    assert out.getvalue() == "a␛[2J�1m\tb\n"
+
+
 def test_one_answer() -> None:
     engine = ScriptedEngine(["42"])
     done = play(engine, question="6 * 7?", system="Be short.", temperature=0.0)
@@ -103,7 +110,7 @@ def test_one_answer() -> None:
 def test_one_answer_that_is_cut() -> None:
     done = play(EchoEngine(), question="too long", max_new_tokens=3)
     assert done.out == "too\n"
-    assert done.err == "the answer has reached its length; --max-new-tokens gives it more\n"
+    assert done.err == "cut at 3 tokens; --max-new-tokens gives more\n"
     assert done.result.finish == "length"
 
 
@@ -245,11 +252,11 @@ def test_messages_of_several_lines() -> None:
         '"""never closed',
         "end",
     )
-    assert [request.prompt[-1].content for request in engine.requests] == [
-        "one \ntwo\nthree",
-        "  def f():\n\n/help is text here",
-        "all in one line",
-        "never closed\nend",
+    assert [request.prompt[-1] for request in engine.requests] == [
+        Message("user", "one \ntwo\nthree"),
+        Message("user", "  def f():\n\n/help is text here"),
+        Message("user", "all in one line"),
+        Message("user", "never closed\nend"),
     ]
 
 
@@ -282,6 +289,19 @@ def test_an_empty_answer_and_a_cut_one_are_told() -> None:
     done = play(ScriptedEngine(["", ["a", "b", "c"]]), "1", "2", max_new_tokens=2)
     assert done.out == "ab\n"
     assert done.err == "[no answer]\n[cut at 2 tokens; /set max_new_tokens gives more]\n"
+
+
+def test_an_answer_ends_with_the_context() -> None:
+    done = play(EchoEngine(context=40), "q" * 14, "q" * 14, max_new_tokens=25)
+    assert done.out == "q" * 14 + "\n" + "q" * 14 + "\n"
+    done = play(ScriptedEngine([["a"] * 50], context=40), "q" * 14, max_new_tokens=25)
+    assert done.err == "[cut at 20 tokens: the context of 40 is full]\n"
+
+
+def test_the_model_does_not_see_empty_answers() -> None:
+    engine = ScriptedEngine(["", "b"])
+    play(engine, "first", "second")
+    assert engine.requests[1].prompt == (Message("user", "second"),)
 
 
 def test_what_is_dropped_is_told_once() -> None:

@@ -77,7 +77,7 @@ def test_the_blank_between_prompt_and_answer_stays(
 def test_an_unfinished_character_is_told_at_the_end(
     sentence_piece: PreTrainedTokenizerFast,
 ) -> None:
-    first, second = sentence_piece.convert_tokens_to_ids(["<0xF0>", "<0x9F>"])
+    begun = encode_text(sentence_piece, "🙂")[:-1]
     stream = text_streams(sentence_piece)([])
-    assert stream.feed(first) + stream.feed(second) == ""
+    assert "".join(map(stream.feed, begun[1:])) == ""
     assert set(stream.close()) == {"�"}

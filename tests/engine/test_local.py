@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from tongwen.engine import Sampling, load_engine
 from tongwen.engine import local as local_engine
@@ -64,6 +65,19 @@ def test_together_is_one_by_one(engine: LocalEngine, sampling: Sampling) -> None
     assert len(set(together)) > 1
 
 
+def test_padding_has_no_position(engine: LocalEngine) -> None:
+    """Where positions are absolute, a sequence must not be moved by the padding before it."""
+    config = GPT2Config(
+        vocab_size=259, n_embd=64, n_layer=2, n_head=4, n_positions=256, initializer_range=0.3,
+        bos_token_id=0, eos_token_id=2,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        absolute = LocalEngine(GPT2LMHeadModel(config), engine._tokenizer)
+    together = absolute.answer(CONVERSATIONS, GREEDY)
+    assert together == ["".join(absolute.stream(one, GREEDY)) for one in CONVERSATIONS]
+
+
 def test_sequences_that_end_at_different_steps(engine: LocalEngine) -> None:
     """Every id may end an answer here, so lanes are taken out of the batch again and again."""
     prompts = [render_prompt(messages, engine._tokenizer) for messages in CONVERSATIONS * 3]
@@ -89,7 +103,7 @@ def test_many_conversations_are_computed_in_groups(
     assert engine.answer([], GREEDY) == []
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(question=st.text(max_size=20), seed=st.integers(0, 10_000))
 def test_streamed_is_the_decoding_of_the_whole(
     engine: LocalEngine, question: str, seed: int
@@ -129,6 +143,17 @@ def test_the_account_of_an_answer(engine: LocalEngine) -> None:
     list(generation)
     assert (generation.finish, generation.tokens) == ("length", 5)
     assert generation.prompt_tokens == engine.count(CONVERSATIONS[0])
+
+
+def test_long_answers_outgrow_the_first_buffers_of_the_cache(engine: LocalEngine) -> None:
+    prompt = render_prompt(CONVERSATIONS[0], engine._tokenizer)
+    theirs = engine._model.generate(  # type: ignore[operator]
+        torch.tensor([prompt]), do_sample=False, max_new_tokens=200, eos_token_id=[0, 1, 2],
+        pad_token_id=0,
+    )  # fmt: skip
+    ids = generated(engine, prompt, Sampling(temperature=0.0, max_new_tokens=200))
+    assert ids == theirs[0, len(prompt) :].tolist()
+    assert len(ids) > 150
 
 
 def test_a_control_token_ends_the_answer_and_is_not_text(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import cast
 
 import pytest
 import torch
@@ -39,7 +40,8 @@ def test_the_filters_are_those_of_transformers(
     seed: int, temperature: float, top_k: int, top_p: float, penalty: float
 ) -> None:
     logits_BV = scores(seed)
-    ids_BT = torch.randint(VOCAB, (3, 12), generator=torch.Generator().manual_seed(seed))
+    ids_BT = torch.LongTensor(3, 12)
+    ids_BT.random_(VOCAB, generator=torch.Generator().manual_seed(seed))
     theirs = LogitsProcessorList()
     theirs.append(RepetitionPenaltyLogitsProcessor(penalty))
     theirs.append(TemperatureLogitsWarper(temperature))
@@ -52,7 +54,7 @@ def test_the_filters_are_those_of_transformers(
         penalised(logits_BV, seen_BV, penalty),
         Sampling(temperature=temperature, top_k=top_k, top_p=top_p),
     )
-    assert torch.equal(ours, theirs(ids_BT, logits_BV.clone()))
+    assert torch.equal(ours, theirs(ids_BT, cast(torch.FloatTensor, logits_BV.clone())))
 
 
 def test_temperature_zero_takes_the_likeliest() -> None:

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
 from transformers import PreTrainedTokenizerFast
 
 from tongwen.tokenizer import train_tokenizer
-
-# A busy machine is no failure: the time of one example is not what these tests are about.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
 
 TEXTS = (
     "The user asks the assistant, and the assistant answers the user in one sentence.",

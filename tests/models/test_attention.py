@@ -27,7 +27,7 @@ def packed_row(lengths: list[int]) -> tuple[torch.Tensor, torch.Tensor, Packing]
     return ids_T, position_T, Packing.of(lengths)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     lengths=st.lists(st.integers(1, 70), min_size=1, max_size=8), kv_heads=st.sampled_from([1, 4])
 )

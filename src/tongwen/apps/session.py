@@ -79,11 +79,17 @@ class ChatSession:
         """Tokens that a prompt may have: the context without the answer, but at least half."""
         return self.context - min(self.sampling.max_new_tokens, self.context // 2)
 
+    @property
+    def answered(self) -> list[Turn]:
+        """The turns whose answer says anything."""
+        return [turn for turn in self.turns if turn.answer.strip()]
+
     def prompt(self, question: str) -> Prompt:
         """The prompt for a question, cut to the budget; what is left out is said once."""
         if self.raw:
             return Prompt(question, (), 0, ())
-        pairs = [(turn.question, turn.answer) for turn in self.turns]
+        # An empty answer in front of it would only teach the model to give another.
+        pairs = [(turn.question, turn.answer) for turn in self.answered]
         fitted = fit(self.system, pairs, question, self.engine.count, self.budget)
         notes = []
         if fitted.dropped > self._told:
@@ -140,13 +146,12 @@ class ChatSession:
 
         Raises DataError for what no model can be trained on.
         """
-        turns = [turn for turn in self.turns if turn.answer.strip()]
         items: list[Conversation | Document] = []
         if self.raw:
-            items += [Document(turn.question + turn.answer) for turn in turns]
-        elif turns:
+            items += [Document(turn.question + turn.answer) for turn in self.answered]
+        elif self.answered:
             messages = [Message("system", self.system)] if self.system else []
-            for turn in turns:
+            for turn in self.answered:
                 messages.append(Message("user", turn.question))
                 messages.append(Message("assistant", turn.answer))
             items.append(Conversation(tuple(messages)))

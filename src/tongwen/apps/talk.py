@@ -59,8 +59,8 @@ def talk(
     )
     if question is not None:
         _answer_once(session, terminal, question)
-        if session.turns[-1].finish == "length":
-            terminal.say("the answer has reached its length; --max-new-tokens gives it more")
+        if cut := _cut(session, "--max-new-tokens"):
+            terminal.say(cut)
     else:
         if terminal.interactive:
             terminal.say(
@@ -129,12 +129,21 @@ def _respond(session: ChatSession, terminal: Terminal, entry: str) -> bool:
     if question is not None and (session.raw or question.strip()):
         answer(session, terminal, question)
         terminal.end_line()
-        turn = session.turns[-1]
-        if not turn.answer.strip():
+        if session.turns[-1] not in session.answered:
             terminal.say("[no answer]")
-        if turn.finish == "length":
-            terminal.say(f"[cut at {turn.tokens:,} tokens; /set max_new_tokens gives more]")
+        if cut := _cut(session, "/set max_new_tokens"):
+            terminal.say(f"[{cut}]")
     return True
+
+
+def _cut(session: ChatSession, more: str) -> str:
+    """What to say where the last answer was cut."""
+    turn = session.turns[-1]
+    if turn.finish != "length":
+        return ""
+    if turn.tokens < session.sampling.max_new_tokens:
+        return f"cut at {turn.tokens:,} tokens: the context of {session.context:,} is full"
+    return f"cut at {turn.tokens:,} tokens; {more} gives more"
 
 
 def answer(session: ChatSession, terminal: Terminal, question: str) -> None:

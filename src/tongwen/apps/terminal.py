@@ -17,7 +17,8 @@ MORE = "… "
 QUOTES = '"""'
 
 # What a model makes up could otherwise steer the terminal: escape and the other control characters.
-VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
+VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
+VISIBLE |= dict.fromkeys(range(0x7F, 0xA0), 0xFFFD)
 
 
 class Terminal:

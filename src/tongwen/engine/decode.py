@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
+from tongwen.engine.cache import new_cache
 from tongwen.engine.protocol import Finish, Sampling
 from tongwen.engine.sampling import generator, next_ids
 from tongwen.models import PACKED
@@ -84,7 +85,7 @@ class _Batch:
         self._ids_BT = torch.tensor(rows, device=model.device)
         self._real_BT = torch.tensor(real, device=model.device)
         self._position_BT = (self._real_BT.cumsum(-1) - 1).clamp(min=0)
-        self._cache = DynamicCache(config=model.config)
+        self._cache = new_cache(model)
         self._sources = [generator(sampling.seed) for _ in prompts]
         self._padded = bool((self._real_BT == 0).any())
         self._seen_BV: Tensor | None = None

@@ -23,12 +23,12 @@ EXAM_SHARE = 12
 # How often each skill is practised: those that take longer to learn, more often.
 PRACTICE = {
     "greeting": 1,
-    "translation": 4,
-    "arithmetic": 3,
-    "reading": 4,
-    "extraction": 3,
-    "finding": 3,
-    "formatting": 1,
+    "translation": 3,
+    "arithmetic": 2,
+    "reading": 5,
+    "extraction": 4,
+    "finding": 4,
+    "formatting": 2,
     "refusing": 1,
 }
 SMALL_TALK = (

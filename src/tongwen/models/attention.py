@@ -28,7 +28,7 @@ from transformers import AttentionInterface
 
 PACKED = "tongwen_packed"
 # Documents whose lengths round up to the same multiple share a bucket.
-ROUND = 32
+ROUND = 64
 
 
 @dataclass(frozen=True)

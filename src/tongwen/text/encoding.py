@@ -11,8 +11,10 @@ is made of common Chinese (or, in UTF-16, of plain English), no other reading co
 GB18030 and Big5, chardet agrees. Everything else is refused.
 
 Limits: the data are one whole text in memory. A legacy text needs about six Hanzi to be recognised,
-and one in rare characters (a list of names) is refused at any length. Bytes that are valid UTF-8
-with a character of three bytes or more count as UTF-8, whatever else they might be.
+and one in rare characters (a list of names) is refused at any length. Valid UTF-8 is taken at its
+word wherever it holds a character of three bytes or more, or more ASCII letters than others; so one
+or two GBK Hanzi among Latin letters (as much as the é of café), or under six Hanzi of UTF-16 whose
+bytes are all ASCII, count as UTF-8.
 """
 
 from __future__ import annotations
@@ -63,22 +65,28 @@ SAMPLE: Final = 1 << 16
 CONTROL: Final = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]")
 PRIVATE: Final = re.compile("[\ue000-\uf8ff\U000f0000-\U0010ffff]")
 LONG_UTF8: Final = re.compile("[\u0800-\U0010ffff]")
-NOT_LEGACY_UTF8: Final = re.compile(b"[\xc2-\xdf][\x80-\xa0]")
-"""UTF-8 of two bytes that neither GB2312 nor Big5 holds; GBK holds rare Hanzi there."""
 CHINESE_SIGNS: Final = re.compile("[\u2010-\u2642\u3000-\u303f\uff01-\uff5e\uffe0-\uffe5·×÷°±§¨]")
 ENGLISH: Final = re.compile("[A-Za-z0-9 .,;:!?'\"()\n\r\t-]")
+
+ISO_2022: Final = b"\x1b$"
+"""Begins the Hanzi of ISO-2022-JP, -CN and -KR, which are ASCII bytes."""
 
 HINT: Final = "save the file as UTF-8"
 
 
 def detect_encoding(data: bytes) -> str:
-    """The Python codec that decodes `data`; a DataError where it is not certain."""
+    """The Python codec of `data`; a DataError where it is not certain.
+
+    UTF-8 may be the head of a text that was cut inside a character.
+    """
     for mark, codec in MARKS:
         if data.startswith(mark):
             if codec is None:
                 raise DataError("the text is in UTF-32, which is not read", HINT)
+            if codec == "utf-16" and _decoded(data, codec) is None:
+                raise DataError("the byte order mark says UTF-16, the bytes do not", HINT)
             return codec
-    text = _decoded(data, "utf-8")
+    text = _utf8(data)
     if text is not None and b"\0" not in data:
         return _checked_utf8(data, text)
     found = [codec for codec in UTF_16 if _is_utf16(data, codec)]
@@ -97,9 +105,7 @@ def decode(data: bytes) -> str:
     try:
         return data.decode(codec)
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"the byte order mark says {codec}, the bytes do not: {error}", HINT
-        ) from None
+        raise DataError(f"byte {error.start} is not valid {codec}", HINT) from None
 
 
 def _decoded(data: bytes, codec: str) -> str | None:
@@ -107,6 +113,16 @@ def _decoded(data: bytes, codec: str) -> str | None:
         return data.decode(codec)
     except UnicodeDecodeError:
         return None
+
+
+def _utf8(data: bytes) -> str | None:
+    """The text; a character cut off at the end is no fault behind a long one that is whole."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(data)
+    except UnicodeDecodeError:
+        return None
+    # Without that, the é at the end of a Latin-1 text would look like the beginning of a Hanzi.
+    return text if LONG_UTF8.search(text) else _decoded(data, "utf-8")
 
 
 def _reading(data: bytes, codec: str) -> str | None:
@@ -121,11 +137,13 @@ def _checked_utf8(data: bytes, text: str) -> str:
     """UTF-8, unless the bytes are hardly text or might be a short text in another encoding."""
     if len(CONTROL.findall(text[:SAMPLE])) * 10 > len(text[:SAMPLE]):
         raise DataError("the bytes are control characters, not text", "is this a text file at all?")
+    if ISO_2022 in data:
+        raise DataError("the text switches character sets as ISO 2022 does", HINT)
     head = data[:SAMPLE]
     rivals: list[str] = []
     if text.isascii():
         rivals += [codec for codec in UTF_16 if _is_utf16(head, codec)]
-    elif not LONG_UTF8.search(text) and not NOT_LEGACY_UTF8.search(data):
+    elif not LONG_UTF8.search(text):
         rivals += [family[0] for family in LEGACY if _may_be_chinese(data, family[0])]
     if rivals:
         raise DataError(f"the text may be in UTF-8 or in {' or '.join(rivals)}", HINT)

@@ -1,11 +1,11 @@
 """Which of our languages a text is in, by its scripts.
 
 A rule, not a model: it takes microseconds and no data, and is right on lines of mixed language over
-which statistical detectors stumble. Words are counted: Latin words outside of code and addresses,
-Hanzi at 0.6 of a word each, and the words of every other script.
+which statistical detectors stumble. Words are counted: Latin words outside of code and
+addresses, Hanzi at 0.6 of a word each, and the words of every other script.
 
 Limits: every prose in Latin letters counts as English. Japanese is told from Chinese by its kana;
-a line of Japanese without any is `zh`.
+a line of Japanese without any is `zh`. A source file counts by its comments where these prevail.
 """
 
 from __future__ import annotations
@@ -25,12 +25,18 @@ HAN_CHAR: Final = re.compile(f"[{HAN}]")
 KANA_CHAR: Final = re.compile(f"[{KANA}]")
 LATIN_WORD: Final = re.compile(f"[{LATIN}]+(?:['’-][{LATIN}]+)*")
 OTHER_WORD: Final = re.compile(f"[^\\W\\d_{LATIN}{HAN}{KANA}{NEUTRAL}]+")
-ADDRESS: Final = re.compile(r"https?://[!-~]+|www\.[!-~]+|[\w.+-]+@[\w-]+\.[\w.]+", re.ASCII)
-CODE_SIGN: Final = re.compile(r"[][{}()<>=_\\|&+*#$@^~;`/%0-9]")
+NOT_PROSE: Final = re.compile(
+    r"```.*?```|`[^`\n]*`|\$[^$\n]+\$|</?\w[^<>\n]{0,200}>"  # code, formulas, tags
+    r"|\]\([^()\s]*\)|https?://[!-~]+|www\.[!-~]+|[\w.+-]{1,64}@[\w-]+\.[\w.]+",  # addresses
+    re.DOTALL | re.ASCII,
+)
+FRAME: Final = " \t#=*_~|>-"
+"""What stands around a heading, an emphasis or a row of a table."""
+CODE_SIGN: Final = re.compile(r"[][{}()<>=_\\|&+*#$@^~;`]|::|//")
 
 HAN_WORDS: Final = 0.6
 """What a Hanzi carries, in English words."""
-CODE: Final = 0.2
+CODE: Final = 0.15
 """Code signs per letter from which the Latin words of a line are code."""
 MIXED: Final = 0.25
 """The smaller share from which a text of two languages is mixed."""
@@ -48,21 +54,26 @@ def is_han(char: str) -> bool:
 def language(text: str) -> Language:
     """`zh`, `en`, `mixed` (a good part of each), or `other` (another script, or no words)."""
     han, kana = len(HAN_CHAR.findall(text)), len(KANA_CHAR.findall(text))
-    chinese, english = HAN_WORDS * han, float(sum(map(_latin_words, text.splitlines())))
+    chinese, english = HAN_WORDS * han, float(_latin_words(text))
     foreign = float(len(OTHER_WORD.findall(text)))
     if kana > JAPANESE * han:
         chinese, foreign = 0.0, foreign + HAN_WORDS * (han + kana)
     words = chinese + english
     if words == 0 or foreign >= FOREIGN * (words + foreign):
         return "other"
-    if chinese > (1 - MIXED) * words:
+    if chinese >= (1 - MIXED) * words:
         return "zh"
-    return "en" if english > (1 - MIXED) * words else "mixed"
+    return "en" if english >= (1 - MIXED) * words else "mixed"
 
 
-def _latin_words(line: str) -> int:
-    """How many Latin words of prose a line holds; none where it is code."""
-    line = ADDRESS.sub(" ", line)
-    words: list[str] = LATIN_WORD.findall(line)
-    letters = sum(map(len, words))
-    return len(words) if len(CODE_SIGN.findall(line)) <= CODE * letters else 0
+def _latin_words(text: str) -> int:
+    """How many Latin words of prose a text holds; none where more of its words are code."""
+    prose = code = 0
+    for line in NOT_PROSE.sub(" ", text).splitlines():
+        words: list[str] = LATIN_WORD.findall(line)
+        signs = CODE_SIGN.findall(line.strip(FRAME)) if words else ()
+        if len(signs) > CODE * sum(map(len, words)):
+            code += len(words)
+        else:
+            prose += len(words)
+    return prose if prose >= code else 0

@@ -45,6 +45,8 @@ Sampler = Callable[[], list[dict[str, str]]]
 SAVE_SECONDS = 60.0
 EVALUATIONS = 10
 RATE_STEPS = 20
+# Characters of a sample in the talk; the metrics and the report have all of it.
+SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -232,10 +234,18 @@ def _evaluate(
 
 
 def _sample(learner: Learner, sample: Sampler, step: int, run: Run, progress: Progress) -> None:
-    for one in sample():
+    samples = sample()
+    for one in samples:
         run.record(step=step, **one)
-        progress.talk(f"step {step}: {one['prompt']!r} → {one['sample']!r}")
+    for one in samples[:1]:
+        progress.talk(f"step {step}: {_short(one['prompt'])} → {_short(one['sample'])}")
     learner.model.set_attn_implementation(PACKED)
+
+
+def _short(text: str) -> str:
+    """A text on one line; of a long one, its end."""
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN else "…" + line[-SHOWN:]
 
 
 @contextmanager
