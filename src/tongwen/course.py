@@ -38,7 +38,7 @@ from tongwen.progress import say
 from tongwen.train import finetune, pretrain
 
 READINGS, EXERCISES, EXAM_PER_CELL = 20_000, 80_000, 25
-PRETRAIN_STEPS, FINETUNE_STEPS = 500, 4800
+PRETRAIN_STEPS, FINETUNE_STEPS = 400, 4400
 # 1,536 tokens hold every word of the lessons and few joins of two words: with 2,048, whole
 # phrases became tokens and nothing new could be composed from them (docs/log.md).
 VOCABULARY, CONTEXT, BATCH = 1536, 512, 2048
@@ -77,9 +77,7 @@ def quickstart(config: QuickstartConfig) -> QuickstartResult:
     sources = [out / "lessons" / f"{name}.jsonl" for name in ("readings", "exercises")]
     tokenizer = out / "tokenizer"
     if not tokenizer.exists():
-        tokenizer_train(
-            TokenizerTrainConfig(sources=sources, out=tokenizer, vocab_size=VOCABULARY)
-        )
+        tokenizer_train(TokenizerTrainConfig(sources=sources, out=tokenizer, vocab_size=VOCABULARY))
     for source in sources:
         data_prepare(
             DataPrepareConfig(

@@ -108,7 +108,6 @@ def tiny_model(folder: Path, seed: int = 0, context: int = 256) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from tongwen.models import save_model
     from tongwen.tokenizer import save_tokenizer, train_tokenizer
 
     tokenizer = train_tokenizer([], vocab_size=259)
@@ -129,5 +128,5 @@ def tiny_model(folder: Path, seed: int = 0, context: int = 256) -> Path:
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
     save_tokenizer(tokenizer, folder)
-    save_model(model, folder)
+    model.save_pretrained(folder)
     return folder

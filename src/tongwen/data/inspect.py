@@ -59,6 +59,10 @@ class DataInspectResult:
     source: Path
     items: list[InspectedItem]
 
+    def __str__(self) -> str:
+        # The items are on stdout already.
+        return ""
+
 
 @dataclass(frozen=True)
 class Shown:

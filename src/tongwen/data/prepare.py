@@ -65,6 +65,9 @@ class DataPrepareResult:
     reused: bool
     """The folder was there already, made from the same sources with the same settings."""
 
+    def __str__(self) -> str:
+        return str(self.out)
+
 
 def data_prepare(config: DataPrepareConfig) -> DataPrepareResult:
     """Prepare sources for training, accounting for every row."""

@@ -32,6 +32,9 @@ class TokenizerTrainResult:
     vocab_size: int
     hash: str
 
+    def __str__(self) -> str:
+        return str(self.out)
+
 
 def tokenizer_train(config: TokenizerTrainConfig) -> TokenizerTrainResult:
     """Train a byte-level BPE tokenizer for Chinese and English."""

@@ -23,11 +23,11 @@ EXAM_SHARE = 12
 # How often each skill is practised: those that take longer to learn, more often.
 PRACTICE = {
     "greeting": 1,
-    "translation": 3,
-    "arithmetic": 2,
+    "translation": 2,
+    "arithmetic": 3,
     "reading": 5,
     "extraction": 4,
-    "finding": 4,
+    "finding": 3,
     "formatting": 2,
     "refusing": 1,
 }

@@ -38,13 +38,11 @@ def person(rng: Random, tongue: Tongue) -> str:
 
 
 def people(rng: Random, tongue: Tongue, count: int) -> list[str]:
-    """Different names."""
-    names: list[str] = []
-    while len(names) < count:
-        name = person(rng, tongue)
-        if name not in names:
-            names.append(name)
-    return names
+    """Names that have no part in common."""
+    if tongue == "en":
+        return rng.sample(words.FIRST_NAMES, count)
+    surnames, given = rng.sample(words.SURNAMES, count), rng.sample(words.GIVEN_NAMES, count)
+    return [a + b for a, b in zip(surnames, given, strict=True)]
 
 
 def sentence(rng: Random) -> words.Pair:
@@ -165,11 +163,9 @@ def _fact(rng: Random, tongue: Tongue, kind: int, name: str) -> Fact:
 
 
 def passage(rng: Random, tongue: Tongue) -> list[Fact]:
-    """Three to five facts about two people, shuffled."""
+    """Three or four facts about two people, shuffled."""
     both = [(name, kind) for name in people(rng, tongue, 2) for kind in range(4)]
-    return [
-        _fact(rng, tongue, kind, name) for name, kind in rng.sample(both, rng.choice([3, 4, 5]))
-    ]
+    return [_fact(rng, tongue, kind, name) for name, kind in rng.sample(both, rng.choice([3, 4]))]
 
 
 def reading(rng: Random, tongue: Tongue) -> Draw:
@@ -243,34 +239,24 @@ def finding(rng: Random, tongue: Tongue) -> Draw:
     """Find a key in a longer text, or copy a line exactly."""
     if rng.random() < 0.3:
         return _copying(rng, tongue)
-    colours = rng.sample(words.COLOURS, 2)
-    keys = ["".join(rng.choice("0123456789") for _ in range(4)) for _ in colours]
-    container = rng.choice(words.CONTAINERS)
+    colour = getattr(rng.choice(words.COLOURS), tongue)
+    container = getattr(rng.choice(words.CONTAINERS), tongue)
+    first, second = (getattr(thing, tongue) for thing in rng.sample(words.THINGS, 2))
     if tongue == "zh":
-        statement, blank = "{}" + container.zh + "的钥匙号是 {}。", ""
-        ask = "{text}\n{colour}" + container.zh + "的钥匙号是多少？"
+        said = f"{colour}{container}的口令是“{first}，{second}”。"
+        ask, blank = f"{colour}{container}的口令是什么？", ""
     else:
-        statement, blank = "The key of the {} " + container.en + " is {}.", " "
-        ask = "{text}\nWhat is the key of the {colour} " + container.en + "?"
-    said = [
-        statement.format(getattr(colour, tongue), key)
-        for colour, key in zip(colours, keys, strict=True)
-    ]
+        said = f"The key words of the {colour} {container} are {first} and {second}."
+        ask, blank = f"What are the key words of the {colour} {container}?", " "
     text = [getattr(sentence(rng), tongue) for _ in range(rng.randint(3, 6))]
-    for line in said:
-        text.insert(rng.randrange(len(text) + 1), line)
-    asked = rng.randrange(2)
-    question = ask.format(text=blank.join(text), colour=getattr(colours[asked], tongue))
-    return Draw(question, question, said[asked])
+    text.insert(rng.randrange(len(text) + 1), said)
+    question = f"{blank.join(text)}\n{ask}"
+    return Draw(question, question, said)
 
 
 def _copying(rng: Random, tongue: Tongue) -> Draw:
-    things = [getattr(thing, tongue) for thing in rng.sample(words.THINGS, rng.randint(3, 5))]
-    line = (
-        ("" if tongue == "zh" else " ").join(things)
-        + " "
-        + "".join(rng.choice("0123456789") for _ in range(3))
-    )
+    things = [getattr(thing, tongue) for thing in rng.sample(words.THINGS, rng.randint(4, 6))]
+    line = ("，" if tongue == "zh" else ", ").join(things)
     return Draw(line, ("照抄：" if tongue == "zh" else "Copy exactly: ") + line, line)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tongwen.models.attention import PACKED, Packing
-from tongwen.models.folder import load_model, new_model, resolve_model, save_model
+from tongwen.models.folder import load_model, new_model, resolve_model
 from tongwen.models.sizes import SHAPES
 
 __all__ = [
@@ -13,5 +13,4 @@ __all__ = [
     "load_model",
     "new_model",
     "resolve_model",
-    "save_model",
 ]

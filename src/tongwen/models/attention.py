@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 PACKED = "tongwen_packed"
-# Documents whose lengths round up to the same multiple share a bucket.
+# Documents whose lengths round up to the same multiple share a bucket of that width; products of
+# odd widths are up to half slower.
 ROUND = 64
 
 
@@ -50,7 +51,7 @@ class Packing:
         size = 0
         for bucket in np.unique(bucket_M):
             members = np.flatnonzero(bucket_M == bucket)
-            width = int(length_M[members].max())
+            width = int(bucket) * ROUND
             offset_L = np.arange(width)
             token_NL = begin_M[members, None] + offset_L
             real_NL = offset_L < length_M[members, None]
@@ -135,9 +136,12 @@ def _causal(q_NHLD: Tensor, k_NGLD: Tensor, v_NGLD: Tensor, scaling: float | Non
     k, v = (x.repeat_interleave(groups, dim=1) if groups > 1 else x for x in (k_NGLD, v_NGLD))
     scale = q_NHLD.shape[-1] ** -0.5 if scaling is None else scaling
     length = q_NHLD.shape[2]
-    future_LL = torch.full((length, length), float("-inf")).triu(1)
-    score_NHLL = (q_NHLD * scale) @ k.transpose(-1, -2)
-    return torch.softmax(score_NHLL.float() + future_LL, dim=-1).to(v.dtype) @ v
+    future_LL = torch.full((length, length), float("-inf"), dtype=q_NHLD.dtype).triu(1)
+    score_BLL = torch.baddbmm(
+        future_LL, q_NHLD.flatten(0, 1), k.flatten(0, 1).transpose(1, 2), alpha=scale
+    )
+    share_BLL = torch.softmax(score_BLL, dim=-1, dtype=torch.float32).to(v.dtype)
+    return torch.bmm(share_BLL, v.flatten(0, 1)).unflatten(0, q_NHLD.shape[:2])
 
 
 AttentionInterface.register(PACKED, packed_attention)

@@ -5,7 +5,6 @@ Weights are read from safetensors only, and code in a model folder is never exec
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
@@ -70,11 +69,3 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
             hint="its files are damaged, incomplete, or of an architecture that is not supported",
         ) from error
     return model
-
-
-def save_model(model: PreTrainedModel, folder: Path) -> None:
-    """Write weights and configuration into `folder`."""
-    model.save_pretrained(folder)
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())

@@ -26,7 +26,7 @@ from tongwen.errors import RunError
 from tongwen.models import PACKED
 from tongwen.models.flops import training_flops
 from tongwen.models.machine import matrix_peak
-from tongwen.progress import Progress
+from tongwen.progress import Progress, say
 from tongwen.train.batch import Batch, Items, Plan
 from tongwen.train.checkpoint import (
     Progressed,
@@ -100,7 +100,7 @@ def fit(
             if last or at.step % eval_every == 0:
                 _evaluate(learner, lesson, config, at.step, run, progress)
             if last or (at.step and at.step % sample_every == 0):
-                _sample(learner, sample, at.step, run, progress)
+                _sample(sample, at.step, run, progress)
             if last:
                 break
 
@@ -196,8 +196,6 @@ class _Meter:
 
 
 def _resume(run: Run, optimizer: MasterAdamW) -> Progressed:
-    from tongwen.progress import say
-
     place, damaged = newest_valid(run.checkpoints)
     for bad in damaged:
         say(f"{bad} is damaged and is passed over")
@@ -233,13 +231,12 @@ def _evaluate(
     )
 
 
-def _sample(learner: Learner, sample: Sampler, step: int, run: Run, progress: Progress) -> None:
+def _sample(sample: Sampler, step: int, run: Run, progress: Progress) -> None:
     samples = sample()
     for one in samples:
         run.record(step=step, **one)
     for one in samples[:1]:
         progress.talk(f"step {step}: {_short(one['prompt'])} → {_short(one['sample'])}")
-    learner.model.set_attn_implementation(PACKED)
 
 
 def _short(text: str) -> str:

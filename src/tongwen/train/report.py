@@ -49,12 +49,13 @@ def write_report(run_folder: Path) -> Path:
         _figure("Tokens per second", {"tok/s": _curve(metrics, "tokens_per_second")}),
         _figure("Share of the matrix peak (MFU)", {"MFU": _curve(metrics, "mfu")}),
     ]
-    samples = [record for record in metrics if "sample" in record]
+    samples = [record for record in reversed(metrics) if "sample" in record]
     page = (
         "<!doctype html><html lang=en><meta charset=utf-8>"
         f"<title>Tongwen: {html.escape(run_folder.name)}</title><style>{STYLE}</style>"
         f"<h1>{html.escape(str(run_folder))}</h1><main>{''.join(figures)}</main>"
-        f"<h2>Samples</h2>{_samples(samples)}<h2>Settings</h2>{_table(settings)}</html>\n"
+        f"<h2>Samples, newest first</h2>{_samples(samples)}"
+        f"<h2>Settings</h2>{_table(settings)}</html>\n"
     )
     path = run_folder / "report.html"
     write_whole(path, page)
@@ -93,10 +94,10 @@ def _figure(title: str, curves: dict[str, Points]) -> str:
         parts.append(
             f'<line x1="{LEFT}" x2="{WIDTH - 12}" y1="{down}" y2="{down}" stroke="#cbd5e1"/>'
         )
-        parts.append(f'<text x="{LEFT - 6}" y="{down + 4}" text-anchor="end">{y:.4g}</text>')
-    for x in (0, last / 2, last):
+        parts.append(f'<text x="{LEFT - 6}" y="{down + 4}" text-anchor="end">{_number(y)}</text>')
+    for x, anchor in ((0, "start"), (last / 2, "middle"), (last, "end")):
         right = LEFT + x / last * (WIDTH - LEFT - 12)
-        parts.append(f'<text x="{right}" y="{HEIGHT - 8}" text-anchor="middle">{x:,.0f}</text>')
+        parts.append(f'<text x="{right}" y="{HEIGHT - 8}" text-anchor="{anchor}">{x:,.0f}</text>')
     for number, (name, points) in enumerate(curves.items()):
         colour = COLOURS[number % len(COLOURS)]
         line = " ".join(place(x, y) for x, y in points)
@@ -112,6 +113,11 @@ def _figure(title: str, curves: dict[str, Points]) -> str:
         f"<figure><figcaption>{html.escape(title)}</figcaption>"
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(parts)}</svg></figure>'
     )
+
+
+def _number(value: float) -> str:
+    """A label of an axis, as short as it can be told apart."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _samples(samples: Sequence[dict[str, Any]]) -> str:

@@ -138,11 +138,7 @@ def _train(
         _announce(model, lesson, config, dtype)
         engine = LocalEngine(model, tokenizer)
 
-        def look() -> list[dict[str, str]]:
-            model.set_attn_implementation("sdpa")
-            return sample(engine)
-
-        at = fit(learner, lesson, config, run, look)
+        at = fit(learner, lesson, config, run, lambda: sample(engine))
         if not run.final.exists():
             with new_folder(run.final) as folder:
                 save_model_folder(folder, model, learner.optimizer, tokenizer)
