@@ -160,7 +160,7 @@ def test_nothing_is_left_for_later() -> None:
 def test_no_code_from_models_is_ever_run() -> None:
     for path in FILES:
         text = path.read_text(encoding="utf-8")
-        assert "trust_remote_code" not in text, path
+        assert text.count("trust_remote_code") == text.count("trust_remote_code=False"), path
         assert not {"pickle", "dill", "joblib"} & set(imports(path)), path
         for call in (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)):
             if ast.unparse(call.func) == "torch.load":

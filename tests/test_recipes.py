@@ -41,7 +41,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     course = Course(0)
     for name, rows in (("text", course.readings(150)), ("instructions", course.exercises(400))):
         (folder / name).mkdir()
-        lines = [json.dumps(row.to_record(), ensure_ascii=False) + "\n" for row in rows]
+        lines = [json.dumps(row.item.to_record(), ensure_ascii=False) + "\n" for row in rows]
         (folder / name / "rows.jsonl").write_text("".join(lines), encoding="utf-8")
     return folder
 

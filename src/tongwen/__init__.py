@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from tongwen.errors import (
         ConfigError,
         DataError,
-        MissingDependency,
         ModelError,
         RunError,
         TongwenError,
@@ -48,7 +47,6 @@ __all__ = [
     "DataPrepareConfig",
     "FinetuneConfig",
     "Message",
-    "MissingDependency",
     "ModelError",
     "PretrainConfig",
     "QuickstartConfig",

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Precision = Literal["auto", "bf16", "fp32"]
 Size = Literal["1m", "5m", "25m", "135m", "350m", "1b"]
@@ -23,20 +23,29 @@ Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Rate = Annotated[float, Field(gt=0.0)]
+Seed = Annotated[int, Field(ge=0, le=10**9)]
+VocabSize = Annotated[int, Field(ge=300)]
 
 
 class Config(BaseModel):
     """What all configurations share: frozen, documented, and no key that is not a field."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+        allow_inf_nan=False,
     )
 
     def toml(self) -> str:
         """The settings as a TOML file; a setting that is None is left out."""
         values = self.model_dump(mode="json", exclude_none=True)
-        # JSON's strings, numbers, booleans and arrays are TOML's.
-        lines = [f"{key} = {json.dumps(v, ensure_ascii=False)}" for key, v in values.items()]
+        # JSON's strings, numbers, booleans and arrays are TOML's, but for the character DEL.
+        lines = [
+            f"{key} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f")
+            for key, value in values.items()
+        ]
         return "\n".join([*lines, ""])
 
 
@@ -45,7 +54,7 @@ class QuickstartConfig(Config):
 
     out: Path = Path("quickstart")
     """Folder for everything that is made; run again with the same folder to continue."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the lessons, the first weights and the order of the rows."""
     scale: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Share of the full course to teach; below 1 it is quicker and the exam is worse."""
@@ -60,13 +69,13 @@ class DataPrepareConfig(Config):
     """The prepared folder to write; it appears only when it is complete."""
     tokenizer: Path | None = None
     """Model or tokenizer folder; without one a tokenizer is trained on these sources."""
-    vocab_size: Positive = 8192
+    vocab_size: VocabSize = 8192
     """Size of the tokenizer that is trained when none is given."""
     max_length: Positive = 2048
     """Longest conversation in tokens; a longer one is rejected, longer text is cut in pieces."""
     hold_out: Share = 0.01
     """Share of the rows kept away from training, chosen by their content and the seed."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the choice of held-out rows."""
 
 
@@ -90,7 +99,7 @@ class TokenizerTrainConfig(Config):
     """Files or folders of text or conversations."""
     out: Path
     """The tokenizer folder to write, in the Hugging Face format."""
-    vocab_size: Annotated[int, Field(ge=300)] = 8192
+    vocab_size: VocabSize = 8192
     """Number of tokens: 256 bytes, the control tokens, and merges up to this size."""
 
 
@@ -121,7 +130,7 @@ class TrainConfig(Config):
     """Largest gradient norm; 0 leaves the gradient as it is."""
     precision: Precision = "auto"
     """Compute precision; auto takes bf16 where its matrix products are faster here."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of new weights and of the order of the rows."""
     save_every: Count = 0
     """Steps between checkpoints; 0 saves about every minute of training."""
@@ -133,6 +142,12 @@ class TrainConfig(Config):
     """Steps between sample texts; 0 samples at every evaluation."""
     threads: Count = 0
     """Compute threads; 0 takes one per physical core."""
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> Self:
+        if self.schedule == "wsd" and self.warmup + self.decay > 1:
+            raise ValueError(f"warmup {self.warmup} and decay {self.decay} are more than the run")
+        return self
 
 
 class PretrainConfig(TrainConfig):
@@ -146,7 +161,7 @@ class PretrainConfig(TrainConfig):
     """Model folder to go on from, instead of a new model."""
     tokenizer: Path | None = None
     """Tokenizer of a new model when `data` is raw; without one it is trained on the data."""
-    context: Positive = 512
+    context: Annotated[int, Field(ge=16)] = 512
     """Longest document piece in tokens, and the context window of a new model."""
 
 
@@ -176,7 +191,7 @@ class SamplingConfig(Config):
     """Only the k likeliest tokens; 0 for all."""
     repetition_penalty: Annotated[float, Field(gt=0.0)] = 1.0
     """Divides the scores of tokens that already stand in the text; 1 for none."""
-    seed: int | None = None
+    seed: Seed | None = None
     """Seed of the choices; without one every answer differs."""
 
 

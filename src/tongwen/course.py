@@ -32,8 +32,8 @@ from tongwen.engine import Engine, Sampling, load_engine
 from tongwen.errors import RunError
 from tongwen.evals import ExamAnswer, mark, sit_exam
 from tongwen.files import new_folder, sha256_file, write_whole
-from tongwen.lessons import Course, ExamItem, check_unseen
-from tongwen.messages import Conversation, Document, Message
+from tongwen.lessons import Course, ExamItem, Taught, check_unseen
+from tongwen.messages import Message
 from tongwen.progress import say
 from tongwen.train import finetune, pretrain
 
@@ -168,8 +168,8 @@ def _write_lessons(config: QuickstartConfig) -> None:
     )
 
 
-def _write_rows(path: Path, rows: Iterable[Conversation | Document]) -> None:
-    lines = (json.dumps(row.to_record(), ensure_ascii=False) for row in rows)
+def _write_rows(path: Path, taught: Iterable[Taught]) -> None:
+    lines = (json.dumps(one.item.to_record(), ensure_ascii=False) for one in taught)
     path.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 

@@ -4,8 +4,7 @@
     ├── ConfigError         an option, a key or a value that cannot be meant
     ├── DataError           a file, a row or a prepared folder that cannot be used
     ├── ModelError          a model, tokenizer or adapter folder that cannot be used
-    ├── RunError            a run that cannot go on: owned by another process, changed, broken
-    └── MissingDependency   an optional part is not installed
+    └── RunError            a run that cannot go on: owned by another process, changed, broken
 
 The message says what is wrong and with which value, in one line and without a full stop. The hint
 says what to do about it. A wrong assumption of our own is an `assert`, never one of these.
@@ -37,7 +36,3 @@ class ModelError(TongwenError):
 
 class RunError(TongwenError):
     """A run that cannot go on."""
-
-
-class MissingDependency(TongwenError):
-    """An optional part is not installed; the hint holds the exact `pip install` line."""

@@ -19,6 +19,9 @@ from pathlib import Path
 
 from tongwen.errors import RunError
 
+PARTIAL = ".partial-"
+"""Part of the hidden name of a folder that is being filled."""
+
 
 def write_whole(path: Path, text: str) -> None:
     """Replace the file at `path` by `text`, in UTF-8."""
@@ -41,7 +44,7 @@ def sha256_file(path: Path) -> str:
 def new_folder(out: Path) -> Iterator[Path]:
     """Yield a folder to fill; it becomes `out` if all goes well and vanishes if not."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{out.name}.partial-"
+    prefix = f".{out.name}{PARTIAL}"
     _remove_leftovers(out, prefix)
     partial = Path(tempfile.mkdtemp(prefix=prefix, dir=out.parent))
     lock = _lock(partial)

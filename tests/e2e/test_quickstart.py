@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -68,27 +69,57 @@ def test_another_course_in_the_same_folder_is_refused(
         quickstart(QuickstartConfig(out=unbroken[0], scale=float(SCALE), seed=1))
 
 
+# What a quickstart makes, in order; it is killed a moment after each has appeared.
+MILESTONES = (
+    "lessons/exam.jsonl",
+    "tokenizer/tokenizer.json",
+    "prepared/exercises/manifest.json",
+    "pretrain/checkpoints/step-*",
+    "pretrain/final/config.json",
+    "finetune/checkpoints/step-*2",
+    "finetune/final/config.json",
+)
+
+
+def killed_after(milestone: str, out: Path, pause: float) -> None:
+    """Start or continue a quickstart that saves at every step, and kill it after a milestone."""
+    program = (
+        "import sys, tongwen.train.loop as loop, tongwen.cli as cli\n"
+        "loop.SAVE_SECONDS = 0\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *command(out)[3:]],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not list(out.glob(milestone)) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    time.sleep(pause)
+    process.kill()
+    process.wait()
+
+
 def test_killed_at_any_moment_it_ends_with_the_same_weights(
     unbroken: tuple[Path, dict[str, Any], str], tmp_path: Path
 ) -> None:
     _, result, _ = unbroken
     out = tmp_path / "killed"
     moments = random.Random(0)
-    kills = 0
-    while kills < 4:
-        process = subprocess.Popen(
-            command(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            # Later each time: the start of the program alone takes seconds.
-            process.wait(timeout=moments.uniform(3, 6) + kills)
-            break
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            kills += 1
-    assert kills
+    for milestone in MILESTONES:
+        killed_after(milestone, out, moments.uniform(0, 0.1))
     again = quickstart(QuickstartConfig(out=out, scale=float(SCALE)))
+    assert again.weights_sha256 == result["weights_sha256"]
+
+
+def test_a_moved_quickstart_goes_on(
+    unbroken: tuple[Path, dict[str, Any], str], tmp_path: Path
+) -> None:
+    out, result, _ = unbroken
+    shutil.copytree(out, tmp_path / "moved")
+    again = quickstart(QuickstartConfig(out=tmp_path / "moved", scale=float(SCALE)))
     assert again.weights_sha256 == result["weights_sha256"]
 
 
@@ -98,12 +129,7 @@ def test_many_kills(unbroken: tuple[Path, dict[str, Any], str], tmp_path: Path) 
     moments = random.Random(os.environ.get("TONGWEN_SOAK_SEED", "1"))
     for number in range(6):
         out = tmp_path / str(number)
-        for _ in range(3):
-            process = subprocess.Popen(
-                command(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-            time.sleep(moments.uniform(2, 14))
-            process.kill()
-            process.wait()
+        for milestone in MILESTONES:
+            killed_after(milestone, out, moments.uniform(0, 3))
         again = quickstart(QuickstartConfig(out=out, scale=float(SCALE)))
         assert again.weights_sha256 == result["weights_sha256"]

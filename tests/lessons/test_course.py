@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -11,10 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tongwen.errors import DataError
-from tongwen.lessons import SKILLS, Course, ExamItem, check_unseen
+from tongwen.lessons import SKILLS, Course, ExamItem, Taught, check_unseen
 from tongwen.lessons.skills import Tongue, worked_difference, worked_sum
-from tongwen.messages import Conversation, Message, check
+from tongwen.messages import Conversation, check
 from tongwen.text import language
+
+
+def conversation(taught: Taught) -> Conversation:
+    assert isinstance(taught.item, Conversation)
+    return taught.item
 
 
 def test_the_same_seed_gives_the_same_course() -> None:
@@ -40,8 +46,8 @@ def test_sums_of_the_exam_are_not_taught_the_other_way_round() -> None:
     numbers = re.compile(r"(\d+) (?:\+|加|plus) (\d+)")
     taught = {
         tuple(sorted(map(int, found.groups())))
-        for conversation in course.exercises(9000)
-        for message in conversation.messages
+        for one in course.exercises(9000)
+        for message in conversation(one).messages
         for found in numbers.finditer(message.content)
     }
     examined = {
@@ -55,17 +61,18 @@ def test_sums_of_the_exam_are_not_taught_the_other_way_round() -> None:
 
 
 def test_check_unseen_finds_what_was_taught() -> None:
-    item = ExamItem("greeting", "en", "Hi\nthere", "Hello")
-    taught = Conversation((Message("user", "Hi\nthere"), Message("assistant", "Hello")))
+    item = ExamItem("arithmetic", "en", "1+2", "What is 2 + 1?", "2+1=3, 0+0+0=0: 3")
+    taught = next(Course(0).exercises(1))
+    check_unseen([item], [taught])
     with pytest.raises(DataError, match="was taught"):
-        check_unseen([item], [taught])
+        check_unseen([item], [replace(taught, contents=frozenset({("arithmetic", "1+2")}))])
 
 
 def test_exercises_are_sound_conversations_in_both_languages() -> None:
     languages = []
-    for conversation in Course(3).exercises(500):
-        check(conversation)
-        languages.append(language(conversation.messages[-2].content))
+    for one in Course(3).exercises(500):
+        check(one.item)
+        languages.append(language(conversation(one).messages[-2].content))
     assert min(languages.count("zh"), languages.count("en")) > 100
 
 

@@ -19,9 +19,11 @@ def lessons(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lessons")
     course = Course(0)
     readings, exercises = list(course.readings(120)), list(course.exercises(160))
-    save_tokenizer(train_tokenizer((d.text for d in readings), 500), folder / "tokenizer")
+    save_tokenizer(
+        train_tokenizer((str(one.item.to_record()) for one in readings), 500), folder / "tokenizer"
+    )
     for name, rows in (("text", readings), ("chat", exercises)):
-        lines = [json.dumps(row.to_record(), ensure_ascii=False) + "\n" for row in rows]
+        lines = [json.dumps(row.item.to_record(), ensure_ascii=False) + "\n" for row in rows]
         source = folder / f"{name}.jsonl"
         source.write_text("".join(lines), encoding="utf-8")
         data_prepare(

@@ -23,7 +23,7 @@ def test_fp32_equals_torch_adamw() -> None:
         [{"params": decayed, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}],
         lr=1e-2, betas=BETAS, eps=EPS,
     )  # fmt: skip
-    optimizer = MasterAdamW(ours, weight_decay=0.1)
+    optimizer = MasterAdamW(ours, weight_decay=0.1, dtype=torch.float32)
     for step in range(3):
         gradients(ours, step)
         gradients(theirs, step)
@@ -38,9 +38,9 @@ def test_fp32_equals_torch_adamw() -> None:
 
 
 def test_updates_too_small_for_bf16_add_up_in_the_masters() -> None:
-    model = new_model("1m", 300, 64, 0, torch.bfloat16)
+    model = new_model("1m", 300, 64, 0)
     norm = model.model.norm.weight
-    optimizer = MasterAdamW(model, weight_decay=0.0)
+    optimizer = MasterAdamW(model, weight_decay=0.0, dtype=torch.bfloat16)
     for _ in range(100):
         for p in model.parameters():
             p.grad = torch.ones_like(p)
@@ -52,8 +52,8 @@ def test_updates_too_small_for_bf16_add_up_in_the_masters() -> None:
 
 
 def test_micro_batch_gradients_are_summed_in_fp32() -> None:
-    model = new_model("1m", 300, 64, 0, torch.bfloat16)
-    optimizer = MasterAdamW(model, weight_decay=0.0)
+    model = new_model("1m", 300, 64, 0)
+    optimizer = MasterAdamW(model, weight_decay=0.0, dtype=torch.bfloat16)
     for value in (1.0, 2.0**-10):
         for p in model.parameters():
             p.grad = torch.full_like(p, value)
@@ -78,3 +78,11 @@ def test_schedules() -> None:
     assert wsd(90) == pytest.approx(0.5)
     assert wsd(99) == pytest.approx(0.05)
     assert learning_rate(0, 1, "wsd", 0.03, 0.2) == 1.0
+
+
+def test_masters_begin_as_the_fp32_weights_to_the_bit() -> None:
+    model, same = new_model("1m", 300, 64, 0), new_model("1m", 300, 64, 0)
+    weights = MasterAdamW(model, weight_decay=0.0, dtype=torch.bfloat16).weights()
+    assert model.dtype == torch.bfloat16
+    for name, parameter in same.named_parameters():
+        assert torch.equal(weights[name], parameter)

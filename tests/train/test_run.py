@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tongwen import FinetuneConfig, PretrainConfig, finetune, pretrain
 from tongwen.errors import DataError, RunError
@@ -87,19 +89,28 @@ def test_cutting_a_step_into_micro_batches_changes_nothing(
     assert ours == pytest.approx(theirs, abs=2e-4)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"precision": "bf16", "schedule": "wsd", "micro_batch_tokens": 250}],
+    ids=["fp32", "bf16 wsd micro-batches"],
+)
 def test_a_killed_run_goes_on_to_the_same_weights(
-    lessons: Path, run: Path, tmp_path: Path, number: signal.Signals
+    lessons: Path, tmp_path: Path, number: signal.Signals, changes: dict[str, Any]
 ) -> None:
-    config = pretrain_config(lessons, tmp_path / "killed", save_every=2)
+    pretrain(pretrain_config(lessons, tmp_path / "whole", **changes))
+    config = pretrain_config(lessons, tmp_path / "killed", save_every=2, **changes)
     script = tmp_path / "run.py"
     script.write_text(
-        "import sys, tongwen\n"
-        "tongwen.pretrain(tongwen.PretrainConfig.model_validate_json(sys.argv[1]))\n",
-        encoding="utf-8",
+        "import sys, tongwen.cli\nsys.exit(tongwen.cli.main(sys.argv[1:]))\n", encoding="utf-8"
     )
+    settings = tmp_path / "settings.toml"
+    settings.write_text(config.toml(), encoding="utf-8")
     process = subprocess.Popen(
-        [sys.executable, str(script), config.model_dump_json()], stderr=subprocess.PIPE
+        [sys.executable, str(script), "pretrain", "--config", str(settings)],
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
     )
     deadline = time.monotonic() + 120
     while not list((tmp_path / "killed").glob("checkpoints/step-*")):
@@ -107,12 +118,20 @@ def test_a_killed_run_goes_on_to_the_same_weights(
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(number)
-    process.communicate()
-    assert process.returncode in ({-9} if number == signal.SIGKILL else {143, 0})
+    _, said = process.communicate()
+    # On a fast machine the run may have ended before the signal came.
+    if process.returncode:
+        assert process.returncode == {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130}[number.name]
+        assert number == signal.SIGKILL or "the same command goes on from here" in said
     pretrain(config)
-    assert weights(tmp_path / "killed") == weights(run)
-    steps = [r["step"] for r in read_metrics(tmp_path / "killed" / "metrics.jsonl") if "loss" in r]
-    assert steps == list(range(1, 9))
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    killed, whole = (
+        read_metrics(tmp_path / name / "metrics.jsonl") for name in ("killed", "whole")
+    )
+    for key in ("loss", "held_out_loss", "sample"):
+        assert [(r["step"], r[key]) for r in killed if key in r] == [
+            (r["step"], r[key]) for r in whole if key in r
+        ]
 
 
 def test_a_damaged_checkpoint_is_passed_over(
@@ -132,7 +151,7 @@ def test_a_damaged_checkpoint_is_passed_over(
     newest.write_bytes(content)
     pretrain(config)
     said = capsys.readouterr().err
-    assert "is damaged and is passed over" in said
+    assert "is damaged; it is removed and passed over" in said
     assert "continuing from step 6" in said
     assert weights(out) == weights(run)
 
@@ -142,11 +161,36 @@ def test_other_settings_do_not_continue_a_run(lessons: Path, run: Path) -> None:
         pretrain(pretrain_config(lessons, run, lr=1e-3))
 
 
+def test_moved_data_continue_a_run_and_changed_data_do_not(lessons: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(lessons / "text", moved)
+    out = tmp_path / "out"
+    pretrain(pretrain_config(lessons, out, steps=2))
+    pretrain(pretrain_config(lessons, out, steps=2, data=[moved]))
+    manifest = moved / "manifest.json"
+    manifest.write_text(manifest.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    with pytest.raises(RunError, match="other inputs: data 1 was"):
+        pretrain(pretrain_config(lessons, out, steps=2, data=[moved]))
+
+
+def test_a_folder_with_something_else_is_left_alone(lessons: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.doc").touch()
+    with pytest.raises(RunError, match=r"holds something else: thesis\.doc"):
+        pretrain(pretrain_config(lessons, tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {"thesis.doc", "owner.lock"}
+
+
+def test_items_longer_than_the_window_are_refused(lessons: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="more than the 16 that the model can see") as caught:
+        pretrain(pretrain_config(lessons, tmp_path / "out", context=16))
+    assert caught.value.hint == "prepare it again with `--max-length 16`"
+
+
 def test_a_folder_has_one_owner(lessons: Path, tmp_path: Path) -> None:
     from tongwen.train.run import Run
 
     config = pretrain_config(lessons, tmp_path / "owned")
-    with Run(config.out, config), pytest.raises(RunError, match="another process is training"):
+    with Run(config.out, config, {}), pytest.raises(RunError, match="another process is training"):
         pretrain(config)
 
 
@@ -164,6 +208,7 @@ def test_a_loss_that_is_not_finite_never_reaches_the_weights(lessons: Path, tmp_
 
 
 def test_fine_tuning_on_a_raw_file_prepares_it(lessons: Path, run: Path, tmp_path: Path) -> None:
+    before = load_file(run / "final" / "model.safetensors")
     result = finetune(
         FinetuneConfig(
             model=run,
@@ -177,6 +222,7 @@ def test_fine_tuning_on_a_raw_file_prepares_it(lessons: Path, run: Path, tmp_pat
     )
     manifest = json.loads((tmp_path / "ft" / "data" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["rows_in"] == 160
+    assert before.keys() == load_file(tmp_path / "ft" / "final" / "model.safetensors").keys()
     losses = [r["loss"] for r in read_metrics(tmp_path / "ft" / "metrics.jsonl") if "loss" in r]
     assert losses[-1] < losses[0]
     assert result.trained_tokens < result.tokens

@@ -35,7 +35,7 @@ from tongwen.data.manifest import (
 from tongwen.data.sources import Reject, Row, expand, open_source
 from tongwen.data.split import split_of
 from tongwen.data.talk import Talk
-from tongwen.data.vocabulary import tokenizer_of
+from tongwen.data.vocabulary import Sample, tokenizer_of
 from tongwen.errors import ConfigError, DataError
 from tongwen.files import new_folder
 from tongwen.messages import Conversation, Document, layout_of, parse
@@ -87,7 +87,8 @@ def data_prepare(config: DataPrepareConfig) -> DataPrepareResult:
     talk.begin(expanded, files, config.out)
     with new_folder(config.out) as folder:
         if tokenizer is None:
-            tokenizer = tokenizer_of(files, config.vocab_size, talk, config.hold_out, config.seed)
+            sample = Sample(files, config.hold_out, config.seed)
+            tokenizer = tokenizer_of(sample, config.vocab_size, talk)
         manifest = _fill(folder, config, settings, tokenizer, files, talk)
     talk.end(manifest, config.out)
     return _result(config.out, manifest, reused=False)
@@ -131,7 +132,7 @@ def _finished(out: Path, settings: Settings, files: list[SourceFile]) -> Manifes
         old, new = manifest.settings.model_dump(), settings.model_dump()
         names = [name for name in new if old[name] != new[name]]
         different = f"with other settings: {', '.join(names)}"
-    elif manifest.files != files:
+    elif _contents(manifest.files) != _contents(files):
         different = "from other sources"
     else:
         return manifest
@@ -154,6 +155,11 @@ def _parsed(row: Row | Reject) -> _Parsed | Reject:
         return _Parsed(row, parse(row.record))
     except DataError as error:
         return row.reject(error)
+
+
+def _contents(files: Sequence[SourceFile]) -> list[tuple[str, str]]:
+    """What sources are, wherever they lie."""
+    return [(Path(file.path).name, file.sha256) for file in files]
 
 
 def _characters(row: _Parsed | Reject) -> int:

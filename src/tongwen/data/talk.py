@@ -56,6 +56,15 @@ class Talk:
             f"tokenizer: {size:,} tokens{short}, trained on {_megabytes(sample)} of these rows"
         )
 
+    def left_out(self, rows: int, rejected: int) -> None:
+        """Rows that had no part in training a tokenizer."""
+        if rejected:
+            self._say(
+                f"{rejected:,} of {_count(rows, 'row')} cannot be used and had no part in it; "
+                "`tongwen data prepare` lists them with their reasons",
+                style="yellow",
+            )
+
     def source(self, source: SourceCounts) -> None:
         """What became of the rows of one file."""
         if source.rows == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,9 @@ class TokenizerTrainResult:
     out: Path
     vocab_size: int
     hash: str
+    rows_in: int
+    rejected: int
+    """Rows that could not be read, and had no part in the training."""
 
     def __str__(self) -> str:
         return str(self.out)
@@ -46,42 +49,74 @@ def tokenizer_train(config: TokenizerTrainConfig) -> TokenizerTrainResult:
     files = [fingerprint(path) for path in expanded.files]
     talk = Talk()
     talk.begin(expanded, files, config.out)
-    tokenizer = tokenizer_of(files, config.vocab_size, talk, hold_out=0.0, seed=0)
+    sample = Sample(files, hold_out=0.0, seed=0)
+    tokenizer = tokenizer_of(sample, config.vocab_size, talk)
+    talk.left_out(sample.rows, sample.rejected)
+    if sample.lines == 0:
+        raise DataError(
+            f"none of the {sample.rows:,} rows has text to train on",
+            "`tongwen data prepare` lists every row with what is wrong with it",
+        )
     with new_folder(config.out) as folder:
         save_tokenizer(tokenizer, folder)
-    return TokenizerTrainResult(config.out, len(tokenizer), tokenizer_hash(tokenizer))
+    return TokenizerTrainResult(
+        out=config.out,
+        vocab_size=len(tokenizer),
+        hash=tokenizer_hash(tokenizer),
+        rows_in=sample.rows,
+        rejected=sample.rejected,
+    )
 
 
-def tokenizer_of(
-    files: Sequence[SourceFile], vocab_size: int, talk: Talk, hold_out: float, seed: int
-) -> PreTrainedTokenizerFast:
-    """A tokenizer trained on an even sample of the rows that are not held out."""
+def tokenizer_of(sample: Sample, vocab_size: int, talk: Talk) -> PreTrainedTokenizerFast:
+    """A tokenizer trained on a sample."""
     from tongwen.tokenizer import train_tokenizer
 
-    total = sum(file.bytes for file in files)
     with talk.waiting("training the tokenizer"):
-        sample = _sample(files, SAMPLE_BYTES / max(total, 1), hold_out, seed)
         tokenizer = train_tokenizer(sample, vocab_size)
-    talk.tokenizer(len(tokenizer), vocab_size, min(total, SAMPLE_BYTES))
+    talk.tokenizer(len(tokenizer), vocab_size, min(sample.total_bytes, SAMPLE_BYTES))
     return tokenizer
 
 
-def _sample(files: Sequence[SourceFile], share: float, hold_out: float, seed: int) -> Iterator[str]:
-    """Lines of the rows; of large sources this share of them, chosen by their content."""
-    for file in files:
-        for row in open_source(Path(file.path)).rows():
-            if isinstance(row, Reject):
-                continue
-            try:
-                item = parse(row.record)
-            except DataError:
-                continue
-            if split_of(item, seed, hold_out) == "held_out":
-                continue
+@dataclass
+class Sample:
+    """Lines of the rows that are not held out; of large sources a share, drawn from the seed."""
+
+    files: Sequence[SourceFile]
+    hold_out: float
+    seed: int
+    rows: int = 0
+    rejected: int = 0
+    lines: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of the files."""
+        return sum(file.bytes for file in self.files)
+
+    def __iter__(self) -> Iterator[str]:
+        share = SAMPLE_BYTES / max(self.total_bytes, 1)
+        # Drawn line by line and not by content: a line that comes often must count often.
+        draw = random.Random(f"{self.seed} tokenizer sample")
+        for item in self._items():
             for text in _texts(item):
                 for line in text.splitlines(keepends=True):
-                    if zlib.crc32(line.encode("utf-8")) < share * 2**32:
+                    if share >= 1 or draw.random() < share:
+                        self.lines += 1
                         yield line
+
+    def _items(self) -> Iterator[Conversation | Document]:
+        for file in self.files:
+            for row in open_source(Path(file.path)).rows():
+                self.rows += 1
+                try:
+                    item = None if isinstance(row, Reject) else parse(row.record)
+                except DataError:
+                    item = None
+                if item is None:
+                    self.rejected += 1
+                elif split_of(item, self.seed, self.hold_out) == "train":
+                    yield item
 
 
 def _texts(item: Conversation | Document) -> Iterator[str]:

@@ -125,7 +125,7 @@ def load_engine(folder: Path) -> LocalEngine:
 def _parameters(place: Path) -> int:
     """How many numbers the weights have; only the heads of the files are read."""
     total = 0
-    for path in place.glob("*.safetensors"):
+    for path in place.glob("model*.safetensors"):
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
             total += sum(math.prod(file.get_slice(name).get_shape()) for name in names)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from tongwen.engine import Engine, Sampling
 from tongwen.lessons import ExamItem
@@ -37,10 +36,6 @@ class ExamResult:
     overall: float
     items: int
     skills: dict[str, dict[str, float]]
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
     def table(self) -> str:
         """A table for people."""

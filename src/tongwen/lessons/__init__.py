@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tongwen.lessons.course import Course, ExamItem, check_unseen
+from tongwen.lessons.course import Course, ExamItem, Taught, check_unseen
 from tongwen.lessons.skills import SKILLS
 
-__all__ = ["SKILLS", "Course", "ExamItem", "check_unseen"]
+__all__ = ["SKILLS", "Course", "ExamItem", "Taught", "check_unseen"]

@@ -17,6 +17,9 @@ from tongwen.errors import DataError
 from tongwen.lessons.skills import SKILLS, Draw, Tongue, sentence
 from tongwen.messages import Conversation, Document, Message
 
+Content = tuple[str, str]
+"""A skill, and the key of what was drawn for it."""
+
 TONGUES: tuple[Tongue, ...] = ("zh", "en")
 # One content in this many belongs to the exam.
 EXAM_SHARE = 12
@@ -51,8 +54,17 @@ class ExamItem:
 
     skill: str
     language: Tongue
+    key: str
     question: str
     answer: str
+
+
+@dataclass(frozen=True)
+class Taught:
+    """An item of the course, and the contents that it teaches."""
+
+    item: Conversation | Document
+    contents: frozenset[Content]
 
 
 class Course:
@@ -61,22 +73,36 @@ class Course:
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def exercises(self, count: int) -> Iterator[Conversation]:
+    def exercises(self, count: int) -> Iterator[Taught]:
         """Conversations of one to three turns; some with a system message, some small talk."""
         rng = self._rng("exercises")
         for _ in range(count):
-            turns = [self._turn(rng) for _ in range(rng.choice([1, 1, 1, 2, 3]))]
-            messages = [m for q, a in turns for m in (Message("user", q), Message("assistant", a))]
+            messages: list[Message] = []
             if rng.random() < 0.05:
                 system = rng.choice(["你是同文。", "You are Tongwen."])
-                messages.insert(0, Message("system", system))
-            yield Conversation(tuple(messages))
+                messages.append(Message("system", system))
+            contents: set[Content] = set()
+            for _ in range(rng.choice([1, 1, 1, 2, 3])):
+                if rng.random() < 0.02:
+                    question, answer = rng.choice(SMALL_TALK)
+                else:
+                    content, draw = self._practice(rng)
+                    question, answer = draw.question, draw.answer
+                    contents.add(content)
+                messages += [Message("user", question), Message("assistant", answer)]
+            yield Taught(Conversation(tuple(messages)), frozenset(contents))
 
-    def readings(self, count: int) -> Iterator[Document]:
-        """Plain text: worked questions, sums, and sentences and passages in both languages."""
+    def readings(self, count: int) -> Iterator[Taught]:
+        """Plain text: worked questions, and sentences in both languages side by side."""
         rng = self._rng("readings")
         for _ in range(count):
-            yield Document("\n".join(self._paragraph(rng) for _ in range(rng.randint(3, 5))))
+            contents: set[Content] = set()
+            paragraphs = []
+            for _ in range(rng.randint(3, 5)):
+                content, paragraph = self._paragraph(rng)
+                contents.add(content)
+                paragraphs.append(paragraph)
+            yield Taught(Document("\n".join(paragraphs)), frozenset(contents))
 
     def exam(self, per_cell: int) -> list[ExamItem]:
         """`per_cell` different questions for every skill and language."""
@@ -88,31 +114,26 @@ class Course:
                 while len(drawn) < per_cell:
                     draw = self._draw(rng, skill, tongue, exam=True)
                     drawn[draw.question] = draw
-                items += [ExamItem(skill, tongue, d.question, d.answer) for d in drawn.values()]
+                items += [
+                    ExamItem(skill, tongue, d.key, d.question, d.answer) for d in drawn.values()
+                ]
         return items
 
-    def _turn(self, rng: Random) -> tuple[str, str]:
-        if rng.random() < 0.02:
-            return rng.choice(SMALL_TALK)
-        draw = self._practice(rng)
-        return draw.question, draw.answer
-
-    def _paragraph(self, rng: Random) -> str:
+    def _paragraph(self, rng: Random) -> tuple[Content, str]:
         if rng.random() < 0.3:
-            pair = self._unexamined_sentence(rng)
-            return f"{pair[0]} {pair[1]}" if rng.random() < 0.5 else f"{pair[1]} {pair[0]}"
-        draw = self._practice(rng)
-        return f"{draw.question}\n{draw.answer}"
+            while True:
+                pair = sentence(rng)
+                if not self._is_exam("translation", pair.en):
+                    break
+            halves = (pair.zh, pair.en) if rng.random() < 0.5 else (pair.en, pair.zh)
+            return ("translation", pair.en), " ".join(halves)
+        content, draw = self._practice(rng)
+        return content, f"{draw.question}\n{draw.answer}"
 
-    def _practice(self, rng: Random) -> Draw:
+    def _practice(self, rng: Random) -> tuple[Content, Draw]:
         (skill,) = rng.choices(list(PRACTICE), weights=list(PRACTICE.values()))
-        return self._draw(rng, skill, rng.choice(TONGUES), exam=False)
-
-    def _unexamined_sentence(self, rng: Random) -> tuple[str, str]:
-        while True:
-            pair = sentence(rng)
-            if not self._is_exam("translation", pair.en):
-                return pair.zh, pair.en
+        draw = self._draw(rng, skill, rng.choice(TONGUES), exam=False)
+        return (skill, draw.key), draw
 
     def _draw(self, rng: Random, skill: str, tongue: Tongue, exam: bool) -> Draw:
         while True:
@@ -128,14 +149,9 @@ class Course:
         return Random(f"{self.seed} {purpose}")
 
 
-def check_unseen(exam: Iterable[ExamItem], taught: Iterable[Conversation | Document]) -> None:
-    """Refuse an exam of which any question stands, word for word, in what was taught."""
-    questions = {item.question for item in exam}
-    for item in taught:
-        if isinstance(item, Document):
-            lines = item.text.split("\n")
-            seen = {"\n".join(lines[a:b]) for a in range(len(lines)) for b in range(a + 1, a + 5)}
-        else:
-            seen = {message.content for message in item.messages}
-        if both := questions & seen:
-            raise DataError(f"an exam question was taught: {min(both)!r}")
+def check_unseen(exam: Iterable[ExamItem], taught: Iterable[Taught]) -> None:
+    """Refuse an exam of which any content was taught, in whatever words or language."""
+    examined = {(item.skill, item.key) for item in exam}
+    for one in taught:
+        if both := examined & one.contents:
+            raise DataError(f"an exam content was taught: {min(both)}")

@@ -141,7 +141,8 @@ def _causal(q_NHLD: Tensor, k_NGLD: Tensor, v_NGLD: Tensor, scaling: float | Non
         future_LL, q_NHLD.flatten(0, 1), k.flatten(0, 1).transpose(1, 2), alpha=scale
     )
     share_BLL = torch.softmax(score_BLL, dim=-1, dtype=torch.float32).to(v.dtype)
-    return torch.bmm(share_BLL, v.flatten(0, 1)).unflatten(0, q_NHLD.shape[:2])
+    out_BLD = torch.bmm(share_BLL, v.flatten(0, 1))
+    return out_BLD.view(q_NHLD.shape)
 
 
 AttentionInterface.register(PACKED, packed_attention)

@@ -17,7 +17,8 @@ def training_flops(model: PreTrainedModel, lengths: Iterable[int], trained: int)
     embedding = config.vocab_size * config.hidden_size
     outside = embedding if config.tie_word_embeddings else 2 * embedding
     body = sum(p.numel() for p in model.parameters()) - outside
-    width = config.num_attention_heads * config.head_dim
+    heads = config.num_attention_heads
+    width = heads * (getattr(config, "head_dim", None) or config.hidden_size // heads)
     length_sum = square_sum = 0
     for length in lengths:
         length_sum += length

@@ -5,10 +5,10 @@ Weights are read from safetensors only, and code in a model folder is never exec
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
-from torch import nn
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
 from transformers import logging as transformers_logging
 
@@ -27,6 +27,11 @@ def resolve_model(folder: Path) -> Path:
             f"no model at {folder}: the folder does not exist",
             hint="give a model folder or a finished run folder; `tongwen quickstart` makes one",
         )
+    if (folder / "course.json").is_file():
+        raise ModelError(
+            f"the quickstart in {folder} is not finished",
+            hint="run `tongwen quickstart` again with the same --out to continue it",
+        )
     if (folder / "checkpoints").is_dir():
         raise ModelError(
             f"the run in {folder} is not finished: it has no final model",
@@ -38,15 +43,25 @@ def resolve_model(folder: Path) -> Path:
     )
 
 
-def new_model(
-    size: Size, vocab_size: int, context: int, seed: int, dtype: torch.dtype = torch.float32
-) -> PreTrainedModel:
-    """A LLaMA-shaped model of nominal `size` with random weights drawn from `seed` in fp32."""
+def new_model(size: Size, vocab_size: int, context: int, seed: int) -> PreTrainedModel:
+    """A LLaMA-shaped model of nominal `size` with random fp32 weights drawn from `seed`."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = LlamaForCausalLM(shape_config(size, vocab_size, context))
-    nn.Module.to(model, dtype)
-    return model
+        return LlamaForCausalLM(shape_config(size, vocab_size, context))
+
+
+def context_window(folder: Path) -> int:
+    """Tokens that the model in a folder can see at once, as its config.json says."""
+    path = resolve_model(folder) / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        text = config.get("text_config", config)
+        return int(text.get("max_position_embeddings") or text["n_positions"])
+    except (ValueError, KeyError, AttributeError) as error:
+        raise ModelError(
+            f"{path} does not say how many tokens the model can see",
+            "it is damaged, or of an architecture that is not supported",
+        ) from error
 
 
 def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
@@ -61,7 +76,12 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     transformers_logging.disable_progress_bar()
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            place, dtype=dtype, local_files_only=True, use_safetensors=True
+            place,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            # Left out, the library would ask on the terminal whether to run it.
+            trust_remote_code=False,
         )
     except Exception as error:  # the library's own errors have no common class
         raise ModelError(

@@ -14,8 +14,10 @@ from tongwen.config import Precision
 
 # bf16 is taken where its products are at least this much faster; where a processor only emulates
 # it they are several times slower.
-WORTH = 1.3
+BF16_GAIN = 1.3
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+# What torch takes for the number of physical cores, before anyone changes it.
+_THREADS_AT_START = torch.get_num_threads()
 
 
 def prepare_machine(threads: int) -> int:
@@ -35,7 +37,7 @@ def prepare_machine(threads: int) -> int:
 
 def _physical_cores() -> int:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(usable or 1, torch.get_num_threads()))
+    return max(1, min(usable or 1, _THREADS_AT_START))
 
 
 @cache
@@ -57,6 +59,6 @@ def matrix_peak(dtype: torch.dtype) -> float:
 def compute_dtype(precision: Precision) -> torch.dtype:
     """The dtype to compute in; `auto` measures which is faster on this machine."""
     if precision == "auto":
-        faster = matrix_peak(torch.bfloat16) > WORTH * matrix_peak(torch.float32)
+        faster = matrix_peak(torch.bfloat16) > BF16_GAIN * matrix_peak(torch.float32)
         return torch.bfloat16 if faster else torch.float32
     return torch.bfloat16 if precision == "bf16" else torch.float32

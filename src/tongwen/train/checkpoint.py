@@ -17,9 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from tongwen.errors import RunError
 from tongwen.files import new_folder, sha256_file
 from tongwen.tokenizer import save_tokenizer
 from tongwen.train.optim import MasterAdamW
@@ -28,7 +30,7 @@ RECORD = "checkpoint.json"
 
 
 @dataclass(frozen=True)
-class Progressed:
+class Position:
     """How far a run is."""
 
     step: int = 0
@@ -58,32 +60,38 @@ def save_model_folder(
 
 def save_checkpoint(
     checkpoints: Path,
-    progressed: Progressed,
+    at: Position,
     model: PreTrainedModel,
     optimizer: MasterAdamW,
     tokenizer: PreTrainedTokenizerFast,
 ) -> Path:
     """Write a checkpoint; returns its folder."""
-    place = checkpoints / f"step-{progressed.step:09}"
+    place = checkpoints / f"step-{at.step:09}"
     if place.exists():
         shutil.rmtree(place)
-    with new_folder(place) as folder:
-        save_model_folder(folder, model, optimizer, tokenizer)
-        save_file(optimizer.state(), folder / "optimizer.safetensors")
-        hashes = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
-        record = {**asdict(progressed), "sha256": hashes}
-        (folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+    try:
+        with new_folder(place) as folder:
+            save_model_folder(folder, model, optimizer, tokenizer)
+            save_file(optimizer.state(), folder / "optimizer.safetensors")
+            hashes = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
+            record = {**asdict(at), "sha256": hashes}
+            (folder / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
+    except (OSError, SafetensorError) as error:
+        raise RunError(
+            f"checkpoint {place} cannot be written: {error}",
+            "the checkpoints before it are whole; make room and run the same command again",
+        ) from error
     return place
 
 
-def load_checkpoint(place: Path, optimizer: MasterAdamW) -> Progressed:
+def load_checkpoint(place: Path, optimizer: MasterAdamW) -> Position:
     """Put weights and optimiser state of a valid checkpoint into `optimizer` and its model."""
     record = json.loads((place / RECORD).read_text(encoding="utf-8"))
     del record["sha256"]
     optimizer.load(
         load_file(place / "model.safetensors"), load_file(place / "optimizer.safetensors")
     )
-    return Progressed(**record)
+    return Position(**record)
 
 
 def newest_valid(checkpoints: Path) -> tuple[Path | None, list[Path]]:

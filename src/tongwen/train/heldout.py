@@ -18,18 +18,18 @@ from tongwen.data import LANGUAGES
 from tongwen.train.batch import Ints, Items
 from tongwen.train.objective import language_model_losses
 
-# Enough for two digits; an evaluation in between must not cost more than it tells.
-DEFAULT_TOKENS = 40_000
-
 
 def held_out_metrics(
     model: PreTrainedModel,
     items: Items,
     control_ids: list[int],
     batch_tokens: int,
-    max_tokens: int | None = DEFAULT_TOKENS,
+    max_tokens: int,
 ) -> dict[str, float]:
-    """`held_out_loss` in nats per trained token, `bits_per_byte`, and the latter by language."""
+    """`held_out_loss` in nats per trained token, `bits_per_byte`, and the latter by language.
+
+    Of more than `max_tokens` tokens, items from all over the set are taken up to that number.
+    """
     chosen = _spread(items.lengths, max_tokens)
     control = torch.tensor(control_ids)
     nats = np.zeros(len(LANGUAGES))
@@ -63,10 +63,10 @@ def _bits_per_byte(nats: float, text_bytes: float) -> float:
     return float(nats / math.log(2) / text_bytes) if text_bytes else math.nan
 
 
-def _spread(lengths: Ints, max_tokens: int | None) -> Ints:
+def _spread(lengths: Ints, max_tokens: int) -> Ints:
     """Items evenly from all over the set, so that no source is left out."""
     count = len(lengths)
-    if max_tokens is not None and (total := int(lengths.sum())) > max_tokens:
+    if (total := int(lengths.sum())) > max_tokens:
         count = max(1, round(count * max_tokens / total))
     return np.unique(np.linspace(0, len(lengths) - 1, count).astype(np.int64))
 

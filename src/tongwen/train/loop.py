@@ -10,7 +10,9 @@ number, however it is cut into micro-batches.
 from __future__ import annotations
 
 import math
+import shutil
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -29,7 +31,7 @@ from tongwen.models.machine import matrix_peak
 from tongwen.progress import Progress, say
 from tongwen.train.batch import Batch, Items, Plan
 from tongwen.train.checkpoint import (
-    Progressed,
+    Position,
     load_checkpoint,
     newest_valid,
     prune,
@@ -45,6 +47,8 @@ Sampler = Callable[[], list[dict[str, str]]]
 SAVE_SECONDS = 60.0
 EVALUATIONS = 10
 RATE_STEPS = 20
+# Held-out tokens that are looked at: enough for two digits in between, for three at the ends.
+EVAL_TOKENS_BETWEEN, EVAL_TOKENS_AT_ENDS = 40_000, 400_000
 # Characters of a sample in the talk; the metrics and the report have all of it.
 SHOWN = 80
 
@@ -59,8 +63,8 @@ class Learner:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What is learned: the data, the objective, and for how many steps."""
+class Task:
+    """What is to be learned: the data, the objective, and for how many steps."""
 
     stage: str
     items: Items
@@ -82,29 +86,38 @@ class Step:
     flops: float
 
 
-def fit(
-    learner: Learner, lesson: Lesson, config: TrainConfig, run: Run, sample: Sampler
-) -> Progressed:
+def fit(learner: Learner, task: Task, config: TrainConfig, run: Run, sample: Sampler) -> Position:
     """Train from the newest checkpoint of the run, or from the start, to the last step."""
     learner.model.set_attn_implementation(PACKED)
     at = _resume(run, learner.optimizer)
-    eval_every = config.eval_every or max(1, lesson.steps // EVALUATIONS)
+    assert at.step <= task.steps, "the same settings and data give the same number of steps"
+    eval_every = config.eval_every or -(-task.steps // EVALUATIONS)
     sample_every = config.sample_every or eval_every
-    kept = {decay_start(lesson.steps, config.decay)} if config.schedule == "wsd" else set()
+    before_decay = {decay_start(task.steps, config.decay)} if config.schedule == "wsd" else set()
     meter = _Meter(learner.model, at)
     saved_at = time.monotonic()
 
-    with Progress(lesson.stage, lesson.steps, at.step) as progress, _signals() as signals:
+    def save() -> None:
+        run.flush()
+        save_checkpoint(run.checkpoints, at, learner.model, learner.optimizer, learner.tokenizer)
+        prune(run.checkpoints, config.keep, before_decay)
+
+    with Progress(task.stage, task.steps, at.step) as progress, _signals() as signals:
         while True:
-            last = at.step == lesson.steps
+            last = at.step == task.steps
             if last or at.step % eval_every == 0:
-                _evaluate(learner, lesson, config, at.step, run, progress)
+                _evaluate(learner, task, config, at.step, run, progress)
             if last or (at.step and at.step % sample_every == 0):
                 _sample(sample, at.step, run, progress)
+            if signals:
+                save()
+                progress.talk(f"stopped at step {at.step}; the same command goes on from here")
+                _leave(signals[0])
             if last:
                 break
 
-            step = train_step(learner, lesson, config, at.step)
+            meter.start()
+            step = train_step(learner, task, config, at.step)
             at = meter.advance(step)
             run.record(step=at.step, **asdict(step), **meter.rates())
             progress.advance(at.step, **meter.shown(step))
@@ -114,32 +127,26 @@ def fit(
                 if config.save_every
                 else time.monotonic() - saved_at > SAVE_SECONDS
             )
-            if due or signals or at.step in kept:
-                run.flush()
-                save_checkpoint(
-                    run.checkpoints, at, learner.model, learner.optimizer, learner.tokenizer
-                )
-                prune(run.checkpoints, config.keep, kept)
+            if due or at.step in before_decay:
+                save()
                 saved_at = time.monotonic()
-            if signals:
-                _leave(signals[0])
     run.flush()
     return at
 
 
-def train_step(learner: Learner, lesson: Lesson, config: TrainConfig, step: int) -> Step:
+def train_step(learner: Learner, task: Task, config: TrainConfig, step: int) -> Step:
     """One optimiser step; a loss that is not finite never reaches the weights."""
     model, optimizer = learner.model, learner.optimizer
-    parts = lesson.plan.step(step)
-    batches = [lesson.items.batch(part) for part in parts]
+    parts = task.plan.step(step)
+    batches = [task.items.batch(part) for part in parts]
     trained = sum(len(batch.target_K) for batch in batches)
     total, flops = 0.0, 0.0
     for part, batch in zip(parts, batches, strict=True):
-        loss = lesson.objective(model, batch)
+        loss = task.objective(model, batch)
         (loss / trained).backward()
         optimizer.accumulate()
         total += float(loss.detach())
-        flops += training_flops(model, lesson.items.lengths[part].tolist(), len(batch.target_K))
+        flops += training_flops(model, task.items.lengths[part].tolist(), len(batch.target_K))
     norm = optimizer.gradient_norm(config.clip)
     if not (math.isfinite(total) and math.isfinite(norm)):
         raise RunError(
@@ -147,7 +154,7 @@ def train_step(learner: Learner, lesson: Lesson, config: TrainConfig, step: int)
             f"{norm:.4g}; the weights were left as they are",
             "start again from the last checkpoint, in another --out, with a lower --lr",
         )
-    factor = learning_rate(step, lesson.steps, config.schedule, config.warmup, config.decay)
+    factor = learning_rate(step, task.steps, config.schedule, config.warmup, config.decay)
     lr = config.lr * factor
     optimizer.step(lr)
     tokens = sum(len(batch.ids_T) for batch in batches)
@@ -155,20 +162,23 @@ def train_step(learner: Learner, lesson: Lesson, config: TrainConfig, step: int)
 
 
 class _Meter:
-    """Counts and speed: over the whole run, and over the last steps."""
+    """Counts and speed of the training itself, without evaluating, sampling and saving."""
 
-    def __init__(self, model: PreTrainedModel, at: Progressed) -> None:
+    def __init__(self, model: PreTrainedModel, at: Position) -> None:
         self._peak = matrix_peak(model.dtype)
         self._at = at
         self._marks: deque[tuple[float, int, float]] = deque(maxlen=RATE_STEPS)
-        self._tick = time.monotonic()
+        self._began = 0.0
 
-    def advance(self, step: Step) -> Progressed:
-        """Count a step in."""
-        now = time.monotonic()
-        spent, self._tick = now - self._tick, now
+    def start(self) -> None:
+        """A step begins."""
+        self._began = time.monotonic()
+
+    def advance(self, step: Step) -> Position:
+        """Count the step in."""
+        spent = time.monotonic() - self._began
         self._marks.append((spent, step.tokens, step.flops))
-        self._at = Progressed(
+        self._at = Position(
             step=self._at.step + 1,
             tokens=self._at.tokens + step.tokens,
             trained_tokens=self._at.trained_tokens + step.trained_tokens,
@@ -195,11 +205,12 @@ class _Meter:
         }
 
 
-def _resume(run: Run, optimizer: MasterAdamW) -> Progressed:
+def _resume(run: Run, optimizer: MasterAdamW) -> Position:
     place, damaged = newest_valid(run.checkpoints)
     for bad in damaged:
-        say(f"{bad} is damaged and is passed over")
-    at = Progressed() if place is None else load_checkpoint(place, optimizer)
+        say(f"{bad} is damaged; it is removed and passed over")
+        shutil.rmtree(bad)
+    at = Position() if place is None else load_checkpoint(place, optimizer)
     run.rewind_metrics(at.step)
     if at.step:
         say(f"continuing from step {at.step}")
@@ -208,16 +219,21 @@ def _resume(run: Run, optimizer: MasterAdamW) -> Progressed:
 
 def _evaluate(
     learner: Learner,
-    lesson: Lesson,
+    task: Task,
     config: TrainConfig,
     step: int,
     run: Run,
     progress: Progress,
 ) -> None:
-    if lesson.held_out is None:
+    if task.held_out is None:
         return
+    whole = step in (0, task.steps)
     metrics = held_out_metrics(
-        learner.model, lesson.held_out, learner.tokenizer.all_special_ids, config.micro_batch_tokens
+        learner.model,
+        task.held_out,
+        learner.tokenizer.all_special_ids,
+        config.micro_batch_tokens,
+        max_tokens=EVAL_TOKENS_AT_ENDS if whole else EVAL_TOKENS_BETWEEN,
     )
     run.record(step=step, **metrics)
     by_language = "  ".join(
@@ -247,15 +263,18 @@ def _short(text: str) -> str:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """SIGTERM and SIGINT as a list: the loop finishes its step and saves; a second one kills."""
+    """SIGTERM and SIGINT as a list: the loop finishes its step and saves; a second one stops."""
     caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught  # only the main thread may handle signals
+        return
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.getsignal(number) for number in numbers}
 
     def catch(number: int, _: FrameType | None) -> None:
         caught.append(number)
-        for each in numbers:
-            signal.signal(each, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     for number in numbers:
         signal.signal(number, catch)

@@ -11,7 +11,7 @@ import math
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 BETAS = (0.9, 0.95)
@@ -45,27 +45,30 @@ def decay_start(steps: int, decay: float) -> int:
 class MasterAdamW:
     """AdamW (Loshchilov & Hutter, arXiv:1711.05101) whose weights are fp32.
 
-    Where the model computes in fp32, its own parameters are the masters.
+    Takes a model in fp32, keeps its weights as masters, and turns the model itself to `dtype`.
+    Where that is fp32, the model's own parameters are the masters.
     """
 
-    def __init__(self, model: PreTrainedModel, weight_decay: float) -> None:
+    def __init__(self, model: PreTrainedModel, weight_decay: float, dtype: torch.dtype) -> None:
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        assert all(p.dtype == torch.float32 for _, p in named), "masters begin as fp32"
         self.names = [name for name, _ in named]
         self._params = [p for _, p in named]
-        self._shared = all(p.dtype == torch.float32 for p in self._params)
+        self._shared = dtype == torch.float32
         self.masters = (
             self._params
             if self._shared
-            else [p.detach().float().requires_grad_() for p in self._params]
+            else [p.detach().clone().requires_grad_() for p in self._params]
         )
+        nn.Module.to(model, dtype)
         # Norms (vectors) and embeddings are scales and directions; pulling them to zero hurts.
         decayed = [
             master
             for name, master in zip(self.names, self.masters, strict=True)
             if master.ndim >= 2 and "embed" not in name and "lm_head" not in name
         ]
-        kept = {id(master) for master in decayed}
-        rest = [master for master in self.masters if id(master) not in kept]
+        in_decayed = {id(master) for master in decayed}
+        rest = [master for master in self.masters if id(master) not in in_decayed]
         groups: list[dict[str, Any]] = [
             {"params": decayed, "weight_decay": weight_decay},
             {"params": rest},

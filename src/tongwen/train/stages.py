@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import resource
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,32 +19,29 @@ import tongwen
 from tongwen.config import (
     DataPrepareConfig,
     FinetuneConfig,
-    Precision,
     PretrainConfig,
     TrainConfig,
 )
 from tongwen.data import TokenStore, data_prepare
 from tongwen.engine import Sampling
 from tongwen.engine.local import LocalEngine
-from tongwen.errors import DataError
-from tongwen.files import new_folder
-from tongwen.models import load_model, new_model, resolve_model
+from tongwen.errors import ConfigError, DataError
+from tongwen.files import new_folder, sha256_file
+from tongwen.models import context_window, load_model, new_model, resolve_model
 from tongwen.models.machine import compute_dtype, matrix_peak, prepare_machine
 from tongwen.progress import duration, say
 from tongwen.tokenizer import load_tokenizer, tokenizer_hash
 from tongwen.train.batch import Items, Plan
-from tongwen.train.checkpoint import Progressed, save_model_folder
-from tongwen.train.loop import Learner, Lesson, fit
+from tongwen.train.checkpoint import Position, save_model_folder
+from tongwen.train.loop import Learner, Task, fit
 from tongwen.train.objective import language_model_loss
 from tongwen.train.optim import MasterAdamW
 from tongwen.train.report import write_report
-from tongwen.train.run import Run, read_metrics
+from tongwen.train.run import Inputs, Run, read_metrics, read_settings
 
 PROMPTS = ("", "The", "今天")
 SAMPLES = 3
 SAMPLE = Sampling(max_new_tokens=80, temperature=0.0)
-
-Build = Callable[[torch.dtype], PreTrainedModel]
 
 
 @dataclass(frozen=True)
@@ -78,13 +76,12 @@ class TrainResult:
 
 def pretrain(config: PretrainConfig) -> TrainResult:
     """Train a language model on text, from scratch or from a model folder."""
+    if config.tokenizer is not None and config.model is not None:
+        raise ConfigError(
+            "--tokenizer and --model are given together", "a model brings its own tokenizer"
+        )
     folders = _prepared(config, config.model or config.tokenizer, config.context)
-    tokenizer = _shared_tokenizer(folders, config.model)
-
-    def build(dtype: torch.dtype) -> PreTrainedModel:
-        if config.model is not None:
-            return load_model(config.model, dtype)
-        return new_model(config.size, len(tokenizer), config.context, config.seed, dtype)
+    tokenizer = _shared_tokenizer(folders, config.model or config.tokenizer)
 
     def sample(engine: LocalEngine) -> list[dict[str, str]]:
         return [
@@ -92,19 +89,21 @@ def pretrain(config: PretrainConfig) -> TrainResult:
             for prompt in PROMPTS
         ]
 
-    return _train("pretrain", config, folders, tokenizer, build, sample)
+    def build() -> PreTrainedModel:
+        if config.model is not None:
+            return load_model(config.model, torch.float32)
+        return new_model(config.size, len(tokenizer), config.context, config.seed)
+
+    window = config.context if config.model is None else context_window(config.model)
+    return _train("pretrain", config, config.model, folders, tokenizer, window, build, sample)
 
 
 def finetune(config: FinetuneConfig) -> TrainResult:
     """Teach a model from conversations; the loss is on the assistant's words alone."""
-    model_folder = resolve_model(config.model)
-    context = int(json.loads(_read(model_folder / "config.json"))["max_position_embeddings"])
-    folders = _prepared(config, config.model, context)
+    window = context_window(config.model)
+    folders = _prepared(config, config.model, window)
     tokenizer = _shared_tokenizer(folders, config.model)
     prompts = _held_out_prompts(folders)
-
-    def build(dtype: torch.dtype) -> PreTrainedModel:
-        return load_model(config.model, dtype)
 
     def sample(engine: LocalEngine) -> list[dict[str, str]]:
         return [
@@ -112,62 +111,99 @@ def finetune(config: FinetuneConfig) -> TrainResult:
             for ids in prompts
         ]
 
-    return _train("finetune", config, folders, tokenizer, build, sample)
+    def build() -> PreTrainedModel:
+        return load_model(config.model, torch.float32)
+
+    return _train("finetune", config, config.model, folders, tokenizer, window, build, sample)
 
 
 def _train(
     stage: str,
     config: TrainConfig,
+    base: Path | None,
     folders: Sequence[Path],
     tokenizer: PreTrainedTokenizerFast,
-    build: Build,
+    window: int,
+    build: Callable[[], PreTrainedModel],
     sample: Callable[[LocalEngine], list[dict[str, str]]],
 ) -> TrainResult:
     """What both stages do around the loop."""
-    threads = prepare_machine(config.threads)
-    dtype = compute_dtype(config.precision)
-    precision: Precision = "bf16" if dtype == torch.bfloat16 else "fp32"
-    config = config.model_copy(update={"threads": threads, "precision": precision})
-    with Run(config.out, config) as run:
+    config, dtype = _resolved(config)
+    task = _task(stage, config, folders)
+    _check_window(task, folders, window)
+    with Run(config.out, config, _inputs(folders, base)) as run:
         if run.finished:
             say(f"{config.out} is finished already")
             return _result(run)
-        model = build(dtype)
-        learner = Learner(model, MasterAdamW(model, config.weight_decay), tokenizer)
-        lesson = _lesson(stage, config, folders)
-        _announce(model, lesson, config, dtype)
+        model = build()
+        learner = Learner(model, MasterAdamW(model, config.weight_decay, dtype), tokenizer)
+        _announce(model, task, config, dtype)
         engine = LocalEngine(model, tokenizer)
-
-        at = fit(learner, lesson, config, run, lambda: sample(engine))
+        at = fit(learner, task, config, run, lambda: sample(engine))
         if not run.final.exists():
             with new_folder(run.final) as folder:
                 save_model_folder(folder, model, learner.optimizer, tokenizer)
         write_report(run.folder)
-        run.finish(_passport(stage, config, folders, at))
+        run.finish(_passport(stage, run, config, _inputs(folders, base), at))
         return _result(run)
 
 
-def _lesson(stage: str, config: TrainConfig, folders: Sequence[Path]) -> Lesson:
+def _resolved(config: TrainConfig) -> tuple[TrainConfig, torch.dtype]:
+    """The settings with threads and precision as they are; a run goes on with what it began with.
+
+    What was left to the machine is measured once: measured again, when it is busy, it could differ.
+    """
+    before = read_settings(config.out)
+    threads = prepare_machine(config.threads or before.get("threads", 0))
+    precision = config.precision
+    if precision == "auto" and before:
+        precision = before["precision"]
+    dtype = compute_dtype(precision)
+    precision = "bf16" if dtype == torch.bfloat16 else "fp32"
+    return config.model_copy(update={"threads": threads, "precision": precision}), dtype
+
+
+def _task(stage: str, config: TrainConfig, folders: Sequence[Path]) -> Task:
     items = Items([TokenStore.open(folder, "train") for folder in folders])
     held_out = Items([TokenStore.open(folder, "held_out") for folder in folders])
     plan = Plan(items.lengths, config.batch_tokens, config.micro_batch_tokens, config.seed)
     steps = config.steps or max(1, round(config.epochs * plan.steps_per_epoch))
-    return Lesson(
-        stage, items, held_out if len(held_out) else None, language_model_loss, plan, steps
+    return Task(stage, items, held_out if len(held_out) else None, language_model_loss, plan, steps)
+
+
+def _check_window(task: Task, folders: Sequence[Path], window: int) -> None:
+    longest = max(
+        int(items.lengths.max()) for items in (task.items, task.held_out) if items is not None
     )
+    if longest > window:
+        raise DataError(
+            f"{', '.join(map(str, folders))} has items of {longest:,} tokens, more than the "
+            f"{window:,} that the model can see",
+            f"prepare it again with `--max-length {window}`",
+        )
 
 
-def _announce(
-    model: PreTrainedModel, lesson: Lesson, config: TrainConfig, dtype: torch.dtype
-) -> None:
+def _inputs(folders: Sequence[Path], base: Path | None) -> Inputs:
+    """What a run starts from, by content."""
+    inputs = {
+        f"data {number}": sha256_file(folder / "manifest.json")
+        for number, folder in enumerate(folders, 1)
+    }
+    if base is not None:
+        for path in sorted(resolve_model(base).glob("*.safetensors")):
+            inputs[f"model {path.name}"] = sha256_file(path)
+    return inputs
+
+
+def _announce(model: PreTrainedModel, task: Task, config: TrainConfig, dtype: torch.dtype) -> None:
     """Every derived quantity, before anything is spent."""
     parameters = sum(p.numel() for p in model.parameters())
-    tokens = int(lesson.items.lengths.sum())
-    epochs = lesson.steps / lesson.plan.steps_per_epoch
+    tokens = int(task.items.lengths.sum())
+    epochs = task.steps / task.plan.steps_per_epoch
     say(
-        f"{lesson.stage}: {parameters / 1e6:.1f}M parameters, {len(lesson.items):,} items of "
-        f"{tokens:,} tokens, {lesson.steps:,} steps of about "
-        f"{tokens // lesson.plan.steps_per_epoch:,} tokens ({epochs:.2f} epochs), "
+        f"{task.stage}: {parameters / 1e6:.1f}M parameters, {len(task.items):,} items of "
+        f"{tokens:,} tokens, {task.steps:,} steps of about "
+        f"{tokens // task.plan.steps_per_epoch:,} tokens ({epochs:.2f} epochs), "
         f"{config.precision} on {config.threads} threads, "
         f"matrix peak {matrix_peak(dtype) / 1e9:,.0f} GFLOP/s"
     )
@@ -222,28 +258,31 @@ def _held_out_prompts(folders: Sequence[Path]) -> list[list[int]]:
 
 
 def _passport(
-    stage: str, config: TrainConfig, folders: Sequence[Path], at: Progressed
+    stage: str, run: Run, config: TrainConfig, inputs: Inputs, at: Position
 ) -> dict[str, Any]:
-    """What went in and what came out, enough to do it again."""
-    metrics = read_metrics(config.out / "metrics.jsonl")
+    """What went in and what came out."""
+    metrics = read_metrics(run.folder / "metrics.jsonl")
     steps = [record for record in metrics if "loss" in record]
     held_out: dict[str, float] = next((r for r in reversed(metrics) if "held_out_loss" in r), {})
     tail = steps[-100:]
-    flops_seconds = sum(record["flops"] for record in steps) / at.seconds
+    flops_per_second = sum(record["flops"] for record in steps) / at.seconds
+    # The unit of ru_maxrss is a KiB on Linux and a byte on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
     return {
         "stage": stage,
+        "inputs": inputs,
         "result": {
             **asdict(at),
             "tokens_per_second": at.tokens / at.seconds,
-            "mfu": flops_seconds / matrix_peak(compute_dtype(config.precision)),
+            "mfu": flops_per_second / matrix_peak(compute_dtype(config.precision)),
             "loss": sum(record["loss"] for record in tail) / len(tail),
             "held_out": {key: value for key, value in held_out.items() if key != "step"},
         },
-        "data": {str(folder): json.loads(_read(folder / "manifest.json")) for folder in folders},
+        "final_sha256": sha256_file(run.final / "model.safetensors"),
         "machine": {
             "processor": platform.processor() or platform.machine(),
             "threads": config.threads,
-            "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_rss_of_process_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
         },
         "versions": {
             "tongwen": tongwen.__version__,
