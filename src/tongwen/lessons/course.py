@@ -28,10 +28,10 @@ PRACTICE = {
     "greeting": 1,
     "translation": 2,
     "arithmetic": 3,
-    "reading": 5,
-    "extraction": 4,
-    "finding": 3,
-    "formatting": 2,
+    "reading": 4,
+    "extraction": 3,
+    "finding": 4,
+    "formatting": 3,
     "refusing": 1,
 }
 SMALL_TALK = (

@@ -255,7 +255,7 @@ def finding(rng: Random, tongue: Tongue) -> Draw:
 
 
 def _copying(rng: Random, tongue: Tongue) -> Draw:
-    things = [getattr(thing, tongue) for thing in rng.sample(words.THINGS, rng.randint(4, 6))]
+    things = [getattr(thing, tongue) for thing in rng.sample(words.THINGS, rng.randint(3, 4))]
     line = ("，" if tongue == "zh" else ", ").join(things)
     return Draw(line, ("照抄：" if tongue == "zh" else "Copy exactly: ") + line, line)
 
@@ -274,7 +274,7 @@ FORMS: dict[words.Pair, Form] = {
 
 def formatting(rng: Random, tongue: Tongue) -> Draw:
     """Write given words in the form that is asked for."""
-    chosen = [getattr(thing, tongue) for thing in rng.sample(words.THINGS, rng.randint(3, 4))]
+    chosen = [getattr(thing, tongue) for thing in rng.sample(words.THINGS, 3)]
     name, form = rng.choice(list(FORMS.items()))
     if tongue == "zh":
         question = f"把这些词写成{name.zh}：{'、'.join(chosen)}"

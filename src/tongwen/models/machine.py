@@ -24,15 +24,26 @@ def prepare_machine(threads: int) -> int:
     """Set compute threads (0: one per physical core) and the allocator; returns the threads.
 
     glibc gives every large tensor back to the kernel and takes a page fault per 4 KiB to get it
-    again; keeping the memory made eager training 2.0 times faster (docs/log.md).
+    again; keeping the memory made training 1.4 times faster (docs/log.md, 2026-11-21). What is kept
+    falls into pieces with time: `release_memory` gives the free ones back.
     """
     count = threads or _physical_cores()
     torch.set_num_threads(count)
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL("libc.so.6")
+    if (libc := _glibc()) is not None:
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     return count
+
+
+def release_memory() -> None:
+    """Give memory that is kept but free back to the system."""
+    if (libc := _glibc()) is not None:
+        libc.malloc_trim(0)
+
+
+@cache
+def _glibc() -> ctypes.CDLL | None:
+    return ctypes.CDLL("libc.so.6") if platform.libc_ver()[0] == "glibc" else None
 
 
 def _physical_cores() -> int:

@@ -27,7 +27,7 @@ from tongwen.config import TrainConfig
 from tongwen.errors import RunError
 from tongwen.models import PACKED
 from tongwen.models.flops import training_flops
-from tongwen.models.machine import matrix_peak
+from tongwen.models.machine import matrix_peak, release_memory
 from tongwen.progress import Progress, say
 from tongwen.train.batch import Batch, Items, Plan
 from tongwen.train.checkpoint import (
@@ -49,8 +49,8 @@ EVALUATIONS = 10
 RATE_STEPS = 20
 # Held-out tokens that are looked at: enough for two digits in between, for three at the ends.
 EVAL_TOKENS_BETWEEN, EVAL_TOKENS_AT_ENDS = 40_000, 400_000
-# Characters of a sample in the talk; the metrics and the report have all of it.
-SHOWN = 80
+# Characters of a prompt and of its sample in the talk; metrics and report have all of it.
+SHOWN = 70
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ def fit(learner: Learner, task: Task, config: TrainConfig, run: Run, sample: Sam
         run.flush()
         save_checkpoint(run.checkpoints, at, learner.model, learner.optimizer, learner.tokenizer)
         prune(run.checkpoints, config.keep, before_decay)
+        release_memory()
 
     with Progress(task.stage, task.steps, at.step) as progress, _signals() as signals:
         while True:
@@ -227,6 +228,7 @@ def _evaluate(
 ) -> None:
     if task.held_out is None:
         return
+    release_memory()
     whole = step in (0, task.steps)
     metrics = held_out_metrics(
         learner.model,
@@ -252,13 +254,8 @@ def _sample(sample: Sampler, step: int, run: Run, progress: Progress) -> None:
     for one in samples:
         run.record(step=step, **one)
     for one in samples[:1]:
-        progress.talk(f"step {step}: {_short(one['prompt'])} → {_short(one['sample'])}")
-
-
-def _short(text: str) -> str:
-    """A text on one line; of a long one, its end."""
-    line = " ".join(text.split())
-    return line if len(line) <= SHOWN else "…" + line[-SHOWN:]
+        prompt, answer = (" ".join(one[key].split()) for key in ("prompt", "sample"))
+        progress.talk(f"step {step}: {prompt[-SHOWN:]} → {answer[:SHOWN]}")
 
 
 @contextmanager
