@@ -19,15 +19,15 @@ STORY = "从前有一座山，山里有一座庙。\nOnce upon a time there was 
 TRANSCRIPT = """\
 preparing 3 files, 4.4 kB, into out
 left out: 1 file that does not end in .txt .md .json .jsonl (notes.csv)
-tokenizer: 323 tokens (of 400; the text holds no more), trained on 4.4 kB of these rows
+tokenizer: 331 tokens (of 400; the text holds no more), trained on 4.4 kB of these rows
 sources/a.jsonl: JSON lines, alpaca, utf-8: 41 rows → 37 used, 3 held out, 1 rejected
 sources/empty.txt: no rows, the file is empty
 sources/story.txt: text, utf-8: 1 row → 1 used
   1 × the key 'output' is missing; there are 'instruction' (first: sources/a.jsonl:41)
 rows_in 42 = used 38 + held_out 3 + rejected 1
 rejected rows, each with its reason: out/rejects.jsonl
-train: 40 items, 1,500 tokens, 518 of them trained; mixed 79%, zh 21%
-held_out: 3 items, 99 tokens, 18 of them trained; zh 100%
+train: 40 items, 1,204 tokens, 518 of them trained; mixed 79%, zh 21%
+held_out: 3 items, 75 tokens, 18 of them trained; zh 100%
 """
 
 LAYOUTS = [
