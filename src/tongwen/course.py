@@ -38,7 +38,7 @@ from tongwen.progress import say
 from tongwen.train import finetune, pretrain
 
 READINGS, EXERCISES, EXAM_PER_CELL = 20_000, 80_000, 25
-PRETRAIN_STEPS, FINETUNE_STEPS = 400, 4600
+PRETRAIN_STEPS, FINETUNE_STEPS = 400, 4000
 # 1,536 tokens hold every word of the lessons and few joins of two words: with 2,048, whole
 # phrases became tokens and nothing new could be composed from them (docs/log.md).
 VOCABULARY, CONTEXT, BATCH = 1536, 512, 2048

@@ -29,7 +29,7 @@ from transformers import AttentionInterface
 PACKED = "tongwen_packed"
 # Documents whose lengths round up to the same multiple share a bucket of that width; products of
 # odd widths are up to half slower.
-ROUND = 64
+ROUND = 128
 
 
 @dataclass(frozen=True)
