@@ -25,7 +25,7 @@ LAYERS = (
     ("config", "verbs"),
     ("settings",),
     ("messages",),
-    ("tokenizer",),
+    ("tokenizer", "sources", "cleaning"),
     ("data", "lessons"),
     ("models",),
     ("engine",),

@@ -13,10 +13,10 @@ import pytest
 from tongwen.apps.talk import ChatResult, talk
 from tongwen.apps.terminal import Terminal
 from tongwen.config import ChatConfig
-from tongwen.data import iter_rows
 from tongwen.engine import Engine
 from tongwen.errors import ConfigError, DataError
 from tongwen.messages import Conversation, Document, Message, parse
+from tongwen.sources import iter_rows
 from tongwen.testing import EchoEngine, ScriptedEngine
 
 

@@ -6,7 +6,6 @@ from tongwen.data.inspect import DataInspectResult, data_inspect
 from tongwen.data.manifest import Manifest, load_manifest
 from tongwen.data.prepare import DataPrepareResult, data_prepare
 from tongwen.data.shards import LANGUAGES, TokenStore, TokenWriter
-from tongwen.data.sources import Reject, Row, expand, iter_rows
 from tongwen.data.vocabulary import TokenizerTrainResult, tokenizer_train
 
 __all__ = [
@@ -14,15 +13,11 @@ __all__ = [
     "DataInspectResult",
     "DataPrepareResult",
     "Manifest",
-    "Reject",
-    "Row",
     "TokenStore",
     "TokenWriter",
     "TokenizerTrainResult",
     "data_inspect",
     "data_prepare",
-    "expand",
-    "iter_rows",
     "load_manifest",
     "tokenizer_train",
 ]

@@ -17,7 +17,7 @@ from typing import Final, Self
 from tongwen.data.encode import Item
 from tongwen.data.manifest import Counts, SourceCounts, SourceFile, SplitCounts
 from tongwen.data.shards import Split, TokenWriter
-from tongwen.data.sources import Reject, Source
+from tongwen.sources import Reject, Source
 
 REJECTS: Final = "rejects.jsonl"
 NUMBER: Final = re.compile(r"0x[0-9A-F]+|(?<![\w-])\d[\d,]*\b")

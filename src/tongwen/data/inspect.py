@@ -23,9 +23,9 @@ from tongwen.config import DataInspectConfig
 from tongwen.data.encode import Encoder, Item
 from tongwen.data.manifest import MANIFEST, load_manifest
 from tongwen.data.shards import LANGUAGES, TokenStore
-from tongwen.data.sources import Reject, Row, iter_rows
 from tongwen.errors import ConfigError, DataError
 from tongwen.messages import parse
+from tongwen.sources import Reject, Row, iter_rows
 from tongwen.tokenizer import token_bytes
 
 if TYPE_CHECKING:

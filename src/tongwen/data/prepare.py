@@ -32,13 +32,13 @@ from tongwen.data.manifest import (
     load_manifest,
     save_manifest,
 )
-from tongwen.data.sources import Reject, Row, expand, open_source
 from tongwen.data.split import split_of
 from tongwen.data.talk import Talk
 from tongwen.data.vocabulary import Sample, tokenizer_of
 from tongwen.errors import ConfigError, DataError
 from tongwen.files import new_folder
 from tongwen.messages import Conversation, Document, layout_of, parse
+from tongwen.sources import Reject, Row, expand, open_source
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

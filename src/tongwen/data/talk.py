@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tongwen.data.account import REJECTS, Reason
 from tongwen.data.manifest import Counts, Manifest, SourceCounts, SourceFile
-from tongwen.data.sources import SUFFIXES, Expanded
+from tongwen.sources import SUFFIXES, Expanded
 
 SHOWN: Final = 5
 

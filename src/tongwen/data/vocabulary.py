@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 from tongwen.config import TokenizerTrainConfig
 from tongwen.data.manifest import SourceFile, fingerprint
-from tongwen.data.sources import Reject, expand, open_source
 from tongwen.data.split import split_of
 from tongwen.data.talk import Talk
 from tongwen.errors import DataError
 from tongwen.files import new_folder
 from tongwen.messages import Conversation, Document, parse
+from tongwen.sources import Reject, expand, open_source
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from tongwen.messages.conversation import Conversation, Document, Message, Role, check
+from tongwen.messages.conversation import (
+    Conversation,
+    Document,
+    Item,
+    Judged,
+    Message,
+    Preference,
+    Role,
+    ToolCall,
+    check,
+)
 from tongwen.messages.layouts import Layout, layout_of, parse
 from tongwen.messages.render import (
     Rendered,
@@ -19,10 +29,14 @@ __all__ = [
     "CONTROL_TOKENS",
     "Conversation",
     "Document",
+    "Item",
+    "Judged",
     "Layout",
     "Message",
+    "Preference",
     "Rendered",
     "Role",
+    "ToolCall",
     "check",
     "encode_text",
     "encode_texts",

@@ -7,14 +7,24 @@ message is wrong and what to do; messages are counted from 1, the system message
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
 
 from tongwen.errors import DataError
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 ROLES: tuple[Role, ...] = get_args(Role)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """An assistant's call of a tool."""
+
+    name: str
+    arguments: str
+    """A JSON object, as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +33,26 @@ class Message:
 
     role: Role
     content: str
+    thinking: str = ""
+    """What an assistant thought before it spoke."""
+    calls: tuple[ToolCall, ...] = ()
+    """Tools that an assistant calls after it spoke; the content may then be empty."""
+    trained: bool = True
+    """Whether an assistant's words are to be learned; false for those that are only context."""
+
+    def to_record(self) -> dict[str, object]:
+        """A JSON value, as OpenAI writes messages; what is at its default is left out."""
+        record: dict[str, object] = {"role": self.role, "content": self.content}
+        if self.thinking:
+            record["reasoning_content"] = self.thinking
+        if self.calls:
+            record["tool_calls"] = [
+                {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+                for call in self.calls
+            ]
+        if not self.trained:
+            record["loss"] = False
+        return record
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +60,12 @@ class Conversation:
     """Messages in the order in which they were said."""
 
     messages: tuple[Message, ...]
+    tools: tuple[str, ...] = ()
+    """The tools at hand, each the JSON text of its description."""
 
-    def to_record(self) -> dict[str, list[dict[str, str]]]:
+    def to_record(self) -> dict[str, object]:
         """A JSON value in the `messages` layout, which `parse` reads back."""
-        return {"messages": [{"role": m.role, "content": m.content} for m in self.messages]}
+        return _with_tools({"messages": _records(self.messages)}, self.tools)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +74,53 @@ class Document:
 
     text: str
 
-    def to_record(self) -> dict[str, str]:
+    def to_record(self) -> dict[str, object]:
         """A JSON value in the `text` layout, which `parse` reads back."""
         return {"text": self.text}
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two ways to go on from one prompt, of which one is better."""
+
+    prompt: tuple[Message, ...]
+    """Ends with what is to be answered."""
+    chosen: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+    tools: tuple[str, ...] = ()
+
+    def to_record(self) -> dict[str, object]:
+        """A JSON value in the `preference` layout, which `parse` reads back."""
+        record: dict[str, object] = {
+            "prompt": _records(self.prompt),
+            "chosen": _records(self.chosen),
+            "rejected": _records(self.rejected),
+        }
+        return _with_tools(record, self.tools)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A conversation whose last answer was found good or bad (KTO)."""
+
+    conversation: Conversation
+    good: bool
+
+    def to_record(self) -> dict[str, object]:
+        """A JSON value in the `judged` layout, which `parse` reads back."""
+        return {**self.conversation.to_record(), "label": self.good}
+
+
+Item = Conversation | Document | Preference | Judged
+"""What one row of data is."""
+
+
+def _records(messages: tuple[Message, ...]) -> list[dict[str, object]]:
+    return [message.to_record() for message in messages]
+
+
+def _with_tools(record: dict[str, object], tools: tuple[str, ...]) -> dict[str, object]:
+    return {**record, "tools": [json.loads(tool) for tool in tools]} if tools else record
 
 
 def check(item: Conversation | Document) -> None:

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tongwen.data import Reject, Row, expand, iter_rows, jsonrows, window
-from tongwen.data.sources import open_source
 from tongwen.errors import DataError
+from tongwen.sources import Reject, Row, expand, iter_rows, jsonrows, open_source, window
 
 RECORDS = [{"text": "一"}, {"text": "two\nlines"}, {"text": "三"}]
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO
 
-from tongwen.data.window import CHUNK, Window
 from tongwen.errors import DataError
+from tongwen.sources.window import CHUNK, Window
 from tongwen.text import detect_encoding
 
 RECORD_LIMIT: Final = 4_000_000

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from tongwen.data.jsonrows import Value, json_lines, json_values
 from tongwen.errors import DataError
+from tongwen.sources.jsonrows import Value, json_lines, json_values
 from tongwen.text import detect_encoding
 
 Form = Literal["text", "JSON lines", "JSON array", "JSON objects"]

@@ -1,0 +1,1 @@
+"""What data is worth training on: rules, duplicates, benchmarks."""
