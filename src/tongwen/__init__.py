@@ -16,24 +16,35 @@ if TYPE_CHECKING:
     from tongwen.apps.talk import chat
     from tongwen.config import (
         ChatConfig,
+        DataCleanConfig,
+        DataExportKnowlmConfig,
+        DataImportConfig,
+        DataImportKnowlmConfig,
         DataInspectConfig,
+        DataMergeConfig,
         DataPrepareConfig,
+        DataQuestionsConfig,
+        DataStatsConfig,
         FinetuneConfig,
         PretrainConfig,
         QuickstartConfig,
+        TokenizerCheckConfig,
+        TokenizerExtendConfig,
+        TokenizerPruneConfig,
+        TokenizerReportConfig,
         TokenizerTrainConfig,
     )
     from tongwen.course import quickstart
-    from tongwen.data import data_inspect, data_prepare, tokenizer_train
-    from tongwen.errors import (
-        ConfigError,
-        DataError,
-        ModelError,
-        RunError,
-        TongwenError,
-    )
+    from tongwen.data import data_clean, data_inspect, data_prepare, data_stats, tokenizer_train
+    from tongwen.data.imports import data_import_config
+    from tongwen.data.knowlm import data_export_knowlm, data_import_knowlm
+    from tongwen.data.merge import data_merge
+    from tongwen.data.questions import data_questions
+    from tongwen.errors import ConfigError, DataError, ModelError, RunError, TongwenError
     from tongwen.messages import Conversation, Message
+    from tongwen.models.vocabulary import tokenizer_extend, tokenizer_prune
     from tongwen.settings import config_explain, config_schema
+    from tongwen.tokenizer import tokenizer_check, tokenizer_report
     from tongwen.train import finetune, pretrain
 
 __version__ = "0.1.0"
@@ -42,25 +53,47 @@ __all__ = [
     "ChatConfig",
     "ConfigError",
     "Conversation",
+    "DataCleanConfig",
     "DataError",
+    "DataExportKnowlmConfig",
+    "DataImportConfig",
+    "DataImportKnowlmConfig",
     "DataInspectConfig",
+    "DataMergeConfig",
     "DataPrepareConfig",
+    "DataQuestionsConfig",
+    "DataStatsConfig",
     "FinetuneConfig",
     "Message",
     "ModelError",
     "PretrainConfig",
     "QuickstartConfig",
     "RunError",
+    "TokenizerCheckConfig",
+    "TokenizerExtendConfig",
+    "TokenizerPruneConfig",
+    "TokenizerReportConfig",
     "TokenizerTrainConfig",
     "TongwenError",
     "chat",
     "config_explain",
     "config_schema",
+    "data_clean",
+    "data_export_knowlm",
+    "data_import_config",
+    "data_import_knowlm",
     "data_inspect",
+    "data_merge",
     "data_prepare",
+    "data_questions",
+    "data_stats",
     "finetune",
     "pretrain",
     "quickstart",
+    "tokenizer_check",
+    "tokenizer_extend",
+    "tokenizer_prune",
+    "tokenizer_report",
     "tokenizer_train",
 ]
 

@@ -110,7 +110,9 @@ def _parameters(verb: Verb) -> Iterator[inspect.Parameter]:
     else:
         types = get_type_hints(verb.config_class())
         for name, field in ordered_fields(verb):
-            yield _field(name, field, types[name], positional=name == verb.positional)
+            # On the command line a source is a word; only Python has paths.
+            kind = list[str] if types[name] == list[str | Path] else types[name]
+            yield _field(name, field, kind, positional=name == verb.positional)
         yield _keyword("config", Annotated[Path | None, CONFIG], None)
     yield _keyword("json", Annotated[bool, JSON], False)
 
@@ -133,7 +135,7 @@ def _field(name: str, field: FieldInfo, kind: Any, *, positional: bool) -> inspe
     )
     # A required field may stand in the settings file, so no flag is required.
     required = field.is_required()
-    accepted, default = (kind | None, None) if required else (kind, field.default)
+    accepted, default = (kind | None, None) if required else (kind, field.get_default(call_default_factory=True))
     parameter = _keyword(name, Annotated[accepted, meta], default)
     if positional:
         return parameter.replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -86,6 +86,8 @@ def quickstart(config: QuickstartConfig) -> QuickstartResult:
                 tokenizer=tokenizer,
                 max_length=CONTEXT,
                 hold_out=0.005,
+                # The lessons say some things often, which is how they are learned.
+                duplicates="keep",
                 seed=config.seed,
             )
         )

@@ -37,7 +37,7 @@ class Verb:
     @property
     def function(self) -> str:
         """Name of the public function."""
-        return self.path.replace(" ", "_")
+        return self.path.replace(" ", "_").replace("-", "_")
 
     @property
     def summary(self) -> str:
@@ -60,8 +60,35 @@ class Verb:
 VERBS = (
     Verb("quickstart", "Start here", "tongwen.course", "QuickstartConfig"),
     Verb("data prepare", "Data", "tongwen.data", "DataPrepareConfig", "sources"),
+    Verb("data stats", "Data", "tongwen.data", "DataStatsConfig", "sources"),
+    Verb("data clean", "Data", "tongwen.data", "DataCleanConfig", "sources"),
     Verb("data inspect", "Data", "tongwen.data", "DataInspectConfig", "source"),
+    Verb("data questions", "Data", "tongwen.data.questions", "DataQuestionsConfig", "sources"),
+    Verb("data import-config", "Data", "tongwen.data.imports", "DataImportConfig", "file"),
+    Verb("data merge", "Data", "tongwen.data.merge", "DataMergeConfig", "folders"),
+    Verb(
+        "data import-knowlm", "Data", "tongwen.data.knowlm", "DataImportKnowlmConfig", "prefix"
+    ),
+    Verb(
+        "data export-knowlm", "Data", "tongwen.data.knowlm", "DataExportKnowlmConfig", "folders"
+    ),
     Verb("tokenizer train", "Train", "tongwen.data", "TokenizerTrainConfig", "sources"),
+    Verb("tokenizer report", "Train", "tongwen.tokenizer", "TokenizerReportConfig", "tokenizers"),
+    Verb("tokenizer check", "Train", "tongwen.tokenizer", "TokenizerCheckConfig", "tokenizer"),
+    Verb(
+        "tokenizer extend",
+        "Train",
+        "tongwen.models.vocabulary",
+        "TokenizerExtendConfig",
+        "tokenizer",
+    ),
+    Verb(
+        "tokenizer prune",
+        "Train",
+        "tongwen.models.vocabulary",
+        "TokenizerPruneConfig",
+        "tokenizer",
+    ),
     Verb("pretrain", "Train", "tongwen.train", "PretrainConfig"),
     Verb("finetune", "Train", "tongwen.train", "FinetuneConfig"),
     Verb("chat", "Use", "tongwen.apps.talk", "ChatConfig"),

@@ -24,13 +24,13 @@ from tongwen.config import DataPrepareConfig
 from tongwen.data import data_prepare
 from tongwen.data.account import Account
 
-accept = Account.accept
-def slow(self, *row):
-    accept(self, *row)
+use = Account.use
+def slow(self, sound):
+    use(self, sound)
     print(flush=True)
     time.sleep(0.002)
 
-Account.accept = slow
+Account.use = slow
 source, out, tokenizer = map(Path, sys.argv[1:])
 data_prepare(DataPrepareConfig(sources=[source], out=out, tokenizer=tokenizer))
 """

@@ -107,7 +107,9 @@ def test_a_broken_line_costs_that_line(
     source = tmp_path / "rows.jsonl"
     source.write_bytes(b"\n".join([GOOD, broken.line, GOOD]))
     out = tmp_path / "out"
-    config = DataPrepareConfig(sources=[source], out=out, tokenizer=tokenizer_folder, hold_out=0)
+    config = DataPrepareConfig(
+        sources=[source], out=out, tokenizer=tokenizer_folder, hold_out=0, duplicates="keep"
+    )
     result = data_prepare(config)
     assert (result.rows_in, result.used, result.held_out, result.rejected) == (3, 2, 0, 1)
     [reject] = map(json.loads, result.rejects.read_text(encoding="utf-8").splitlines())
@@ -123,7 +125,11 @@ def test_all_of_them_in_one_array(tmp_path: Path, tokenizer_folder: Path) -> Non
     source = tmp_path / "rows.json"
     source.write_bytes(b"[\n" + b",\n".join(lines) + b"\n]\n")
     config = DataPrepareConfig(
-        sources=[source], out=tmp_path / "out", tokenizer=tokenizer_folder, hold_out=0
+        sources=[source],
+        out=tmp_path / "out",
+        tokenizer=tokenizer_folder,
+        hold_out=0,
+        duplicates="keep",
     )
     result = data_prepare(config)
     assert (result.rows_in, result.used, result.rejected) == (len(lines), 2, len(kept))

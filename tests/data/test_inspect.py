@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from tongwen.config import DataInspectConfig, DataPrepareConfig
 from tongwen.data import data_inspect, data_prepare
-from tongwen.data.inspect import Shown, View
+from tongwen.data.view import Pieces, Shown, View
 from tongwen.errors import ConfigError, DataError
 from tongwen.messages import encode_text
 
@@ -92,19 +93,19 @@ def test_a_prepared_folder(
 @given(text=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40))
 def test_no_character_is_shown_broken(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
     ids = np.array(encode_text(tokenizer, text))
-    shown = View(tokenizer).text(Shown("", ids, np.zeros(len(ids), dtype=np.bool_), "zh"))
+    shown = View(Pieces(tokenizer)).text(Shown("", ids, np.zeros(len(ids), dtype=np.bool_), "zh"))
     assert shown.plain.replace("│", "") == text.replace("│", "")
 
 
 def test_bytes_that_are_no_character_are_shown_as_such(tokenizer: PreTrainedTokenizerFast) -> None:
     ids = np.array(encode_text(tokenizer, "龘")[:2])
-    shown = View(tokenizer).text(Shown("", ids, np.zeros(len(ids), dtype=np.bool_), "zh"))
+    shown = View(Pieces(tokenizer)).text(Shown("", ids, np.zeros(len(ids), dtype=np.bool_), "zh"))
     assert shown.plain == r"\xe9\xbe"
 
 
 def test_the_middle_of_a_long_stretch_is_left_out(tokenizer: PreTrainedTokenizerFast) -> None:
     ids = np.array(encode_text(tokenizer, "1" * 1000))
-    shown = View(tokenizer).text(Shown("", ids, np.ones(len(ids), dtype=np.bool_), "zh"))
+    shown = View(Pieces(tokenizer)).text(Shown("", ids, np.ones(len(ids), dtype=np.bool_), "zh"))
     assert "│⋯ 780 tokens ⋯│" in shown.plain
     assert shown.plain.count("1") == 220
 
@@ -129,9 +130,69 @@ def test_colour(
     assert "⟦很" in plain
 
 
+class Spans(HTMLParser):
+    """The spans of tokens in a page: title, classes, text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, set[str], str]] = []
+        self._text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        if title := named.get("title"):
+            self.found.append((title, set((named.get("class") or "").split()), ""))
+
+    def handle_data(self, data: str) -> None:
+        if self.found:
+            title, classes, text = self.found[-1]
+            self.found[-1] = (title, classes, text + data)
+
+
+def test_a_page(source: Path, tokenizer_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.html"
+    config = DataInspectConfig(source=source, model=tokenizer_folder, html=path, samples=2)
+    result = data_inspect(config)
+    page = path.read_text(encoding="utf-8")
+    spans = Spans(page).found
+    assert result.html == path
+    assert len(spans) == sum(item.tokens for item in result.items)
+    trained = [(title, text) for title, classes, text in spans if "trained" in classes]
+    assert len(trained) == sum(item.trained_tokens for item in result.items)
+    assert trained[2][0] == "id 2"
+    assert trained[2][1].startswith("<|im_end|>")
+    assert "".join(text for _, text in trained[:2]) == "很好。"
+    assert page.count("<section>") == 2
+    assert "http" not in page
+    assert "<script" not in page
+
+
+def test_text_cannot_break_out_of_the_page(tokenizer_folder: Path, tmp_path: Path) -> None:
+    source, path = tmp_path / "rows.jsonl", tmp_path / "rows.html"
+    row = {"instruction": "<script>alert(1)</script>", "input": "", "output": "&amp; </pre>"}
+    source.write_text(json.dumps(row), encoding="utf-8")
+    data_inspect(DataInspectConfig(source=source, tokenizer=tokenizer_folder, html=path))
+    assert "<script" not in path.read_text(encoding="utf-8")
+
+
+def test_another_template(
+    source: Path, tokenizer_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = DataInspectConfig(
+        source=source, model=tokenizer_folder, template="vicuna-chat", samples=1
+    )
+    data_inspect(config)
+    shown = capsys.readouterr().out.replace("│", "")
+    assert "User:天气↵\n↵\nAssistant:⟦很好。<|im_end|>⟧" in shown
+
+
 def test_mistakes_are_refused(source: Path, tmp_path: Path, tokenizer_folder: Path) -> None:
     with pytest.raises(ConfigError, match="no tokenizer is given"):
         data_inspect(DataInspectConfig(source=source))
+    both = DataInspectConfig(source=source, tokenizer=tokenizer_folder, model=tokenizer_folder)
+    with pytest.raises(ConfigError, match="say the same"):
+        data_inspect(both)
     with pytest.raises(ConfigError, match="has no held-out rows"):
         data_inspect(DataInspectConfig(source=source, tokenizer=tokenizer_folder, held_out=True))
     with pytest.raises(DataError, match="is not a prepared folder"):

@@ -18,14 +18,15 @@ STORY = "从前有一座山，山里有一座庙。\nOnce upon a time there was 
 
 TRANSCRIPT = """\
 preparing 3 files, 4.4 kB, into out
-left out: 1 file that does not end in .txt .md .json .jsonl (notes.csv)
+left out: 1 file that holds no data (photo.png)
 tokenizer: 331 tokens (of 400; the text holds no more), trained on 4.4 kB of these rows
 sources/a.jsonl: JSON lines, alpaca, utf-8: 41 rows → 37 used, 3 held out, 1 rejected
 sources/empty.txt: no rows, the file is empty
 sources/story.txt: text, utf-8: 1 row → 1 used
-  1 × the key 'output' is missing; there are 'instruction' (first: sources/a.jsonl:41)
-rows_in 42 = used 38 + held_out 3 + rejected 1
-rejected rows, each with its reason: out/rejects.jsonl
+  rejected 1 × the key 'output' is missing; there are 'instruction' (first: sources/a.jsonl:41)
+rows_in 42 = used 38 + held_out 3 + duplicates 0 + filtered 0 + rejected 1
+rows that are not used, each with its reason: out/rejects.jsonl
+noted: the row has no key 'input', in 40 rows
 train: 40 items, 1,204 tokens, 518 of them trained; mixed 79%, zh 21%
 held_out: 3 items, 75 tokens, 18 of them trained; zh 100%
 """
@@ -95,11 +96,11 @@ def prepare(sources: Path, out: Path, **settings: object) -> DataPrepareResult:
 def test_the_books_balance(sources: Path, tmp_path: Path) -> None:
     result = prepare(sources, tmp_path / "out")
     assert result.rows_in == 42
-    assert result.rows_in == result.used + result.held_out + result.rejected
+    assert load_manifest(result.out).balance.balanced
     assert result.rejected == 1
     manifest = load_manifest(result.out)
     assert manifest.tokenizer.hash == tokenizer_hash(load_tokenizer(result.out))
-    assert [source.rows for source in manifest.sources] == [41, 0, 1]
+    assert [source.rows_in for source in manifest.sources] == [41, 0, 1]
     for name, split in manifest.splits.items():
         store = TokenStore.open(result.out, "train" if name == "train" else "held_out")
         assert split.items == len(store)
@@ -173,7 +174,7 @@ def test_mistakes_are_refused(sources: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the sources hold no rows"):
         prepare(sources / "empty.txt", tmp_path / "out")
     bad = lines(tmp_path / "bad.jsonl", [{"instruction": "1"}])
-    with pytest.raises(DataError, match="all 1 rows are rejected"):
+    with pytest.raises(DataError, match="none of the 1 rows is left"):
         prepare(bad, tmp_path / "out")
     one = lines(tmp_path / "one.jsonl", ROWS[:3])
     with pytest.raises(DataError, match="good rows are held out"):
@@ -188,7 +189,7 @@ def test_what_it_says(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (sources / "notes.csv").touch()
+    (sources / "photo.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
     prepare(Path("sources"), Path("out"), hold_out=0.1)
     said = capsys.readouterr()
     assert said.out == ""
@@ -207,13 +208,13 @@ def test_every_layout_is_accounted_for(
     result = data_prepare(config)
     sources = load_manifest(result.out).sources
     expected = {name: rows_of(shared_data / name) for name in LAYOUTS}
-    assert {name: source.rows for name, source in zip(LAYOUTS, sources, strict=True)} == expected
+    assert {name: source.rows_in for name, source in zip(LAYOUTS, sources, strict=True)} == expected
     layouts = {layout for source in sources for layout in source.layouts}
-    assert layouts == {"alpaca", "sharegpt", "text", "turns"}
+    assert layouts == {"alpaca", "firefly", "poem", "seed task", "sharegpt", "text", "turns"}
     assert result.rows_in == sum(expected.values())
     with result.rejects.open(encoding="utf-8") as file:
         rejects = [json.loads(line) for line in file]
-    assert len(rejects) == result.rejected
+    assert len(rejects) == result.rejected + result.duplicates
     assert all(reject["reason"] and reject["hint"] and reject["line"] for reject in rejects)
 
 
@@ -227,8 +228,8 @@ def test_all_real_material_is_accounted_for(
         tokenizer=tokenizer_folder,
     )
     result = data_prepare(config)
-    assert result.rows_in == result.used + result.held_out + result.rejected
-    rows = {Path(source.path).name: source.rows for source in load_manifest(result.out).sources}
+    assert load_manifest(result.out).balance.balanced
+    rows = {Path(source.path).name: source.rows_in for source in load_manifest(result.out).sources}
     assert rows["alpaca_data.json"] == 52_002
     assert rows["alpaca_zh_carbonz0.json"] == 20_465
     assert rows["laws.jsonl"] == 368

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tongwen.errors import DataError
-from tongwen.messages import Conversation, Document, Message, Role, layout_of, parse
+from tongwen.messages import (
+    Conversation,
+    Document,
+    Item,
+    Judged,
+    Layout,
+    Message,
+    Parsed,
+    Preference,
+    Role,
+    ToolCall,
+    check,
+    layout_of,
+    parse,
+    parse_noted,
+)
 
 TABLES = Path(__file__).parent / "layouts"
 
@@ -18,7 +34,9 @@ TABLES = Path(__file__).parent / "layouts"
 def cases() -> list[object]:
     """All lines of all tables: a row, and what it gives or the error and hint it meets."""
     return [
-        pytest.param(path.stem, json.loads(line), id=f"{path.stem}-{number}")
+        pytest.param(
+            path.stem.replace("seed-", "seed "), json.loads(line), id=f"{path.stem}-{number}"
+        )
         for path in sorted(TABLES.glob("*.jsonl"))
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
     ]
@@ -32,18 +50,22 @@ def test_row_is_read_or_refused(layout: str, case: dict[str, object]) -> None:
         assert caught.value.message == case["error"]
         assert caught.value.hint == case["hint"]
         return
-    assert layout_of(case["row"]) == layout
-    item = parse(case["row"])
-    if isinstance(item, Document):
-        assert item.text == case["gives"]
+    parsed = parse_noted(case["row"])
+    assert parsed.layout == layout_of(case["row"]) == case.get("layout", layout)
+    assert list(parsed.notes) == case.get("notes", [])
+    if "record" in case:
+        assert parsed.item.to_record() == case["record"]
+    elif isinstance(parsed.item, Document):
+        assert parsed.item.text == case["gives"]
     else:
-        assert [[m.role, m.content] for m in item.messages] == case["gives"]
+        assert isinstance(parsed.item, Conversation)
+        assert [[m.role, m.content] for m in parsed.item.messages] == case["gives"]
 
 
-def test_every_layout_has_a_table_of_forty_rows() -> None:
-    counts = {path.stem: len(path.read_text("utf-8").splitlines()) for path in TABLES.iterdir()}
-    assert set(counts) == {"alpaca", "sharegpt", "messages", "turns", "text"}
-    assert min(counts.values()) >= 40
+def test_every_layout_has_a_table() -> None:
+    assert {path.stem.replace("seed-", "seed ") for path in TABLES.iterdir()} == set(
+        get_args(Layout)
+    )
 
 
 json_values = st.recursive(
@@ -51,16 +73,23 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
     max_leaves=6,
 )
-ROW_KEYS = ("instruction", "input", "output", "history", "system", "text", "messages")
-OTHER_KEYS = ("conversations", "from", "value", "role", "content", "tools", "weight", "chosen")
-known_keys = st.sampled_from((*ROW_KEYS, *OTHER_KEYS))
+ROW_KEYS = """instruction input output history system text messages conversations conversation
+    chosen rejected rejected_response label kto_tag question answer answers prompt completion
+    instances human assistant en zh title paragraphs content context turns tools reasoning"""
+MESSAGE_KEYS = """from value role content weight loss tool_calls function name arguments type
+    thinking images"""
+known_keys = st.sampled_from(f"{ROW_KEYS} {MESSAGE_KEYS}".split())
+names = st.sampled_from(["user", "gpt", "tool", "system", "function_call", "text", "{}", "true"])
 rows = st.recursive(
     json_values,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(known_keys, inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(known_keys, names | inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
 
+@settings(max_examples=400)
 @given(rows)
 def test_any_json_value_is_read_or_refused_with_a_hint(row: object) -> None:
     try:
@@ -72,7 +101,7 @@ def test_any_json_value_is_read_or_refused_with_a_hint(row: object) -> None:
         assert item.message.encode()
         assert item.hint
     else:
-        assert isinstance(item, Conversation | Document)
+        assert isinstance(item, Item)
 
 
 contents = st.text(alphabet='ab 中文。\n\t🙂<|>"\\', min_size=1).filter(
@@ -87,10 +116,60 @@ def conversations(draw: st.DrawFn) -> Conversation:
     return Conversation(tuple(Message(role, draw(contents)) for role in roles))
 
 
-@given(conversations())
-def test_a_conversation_reads_back_from_its_record(conversation: Conversation) -> None:
-    record = json.loads(json.dumps(conversation.to_record(), ensure_ascii=False))
-    assert parse(record) == conversation
+thoughts = st.text(alphabet="ab想。\n<>/", max_size=5)
+arguments = st.dictionaries(contents, contents | st.integers(), max_size=2)
+calls = st.builds(
+    lambda name, values: ToolCall(name, json.dumps(values, ensure_ascii=False)), contents, arguments
+)
+tools = st.builds(
+    lambda name: json.dumps({"type": "function", "function": {"name": name}}, ensure_ascii=False),
+    contents,
+)
+marked = st.sampled_from(["", "<think>x</think>", "\n<think>", "<think>\n\n</think>"])
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> list[Message]:
+    """An assistant's words, now and then after calls of tools and their results."""
+    result = []
+    for _ in range(draw(st.sampled_from((0, 0, 1, 2)))):
+        called = tuple(draw(st.lists(calls, min_size=1, max_size=2)))
+        words = draw(contents | st.just(""))
+        result += [Message("assistant", words, draw(thoughts), called, draw(st.booleans()))]
+        result += [Message("tool", draw(contents | st.just(""))) for _ in called]
+    return [*result, Message("assistant", draw(marked) + draw(contents), draw(thoughts))]
+
+
+@st.composite
+def rich_conversations(draw: st.DrawFn) -> Conversation:
+    said = [Message("system", draw(contents))] if draw(st.booleans()) else []
+    for _ in range(draw(st.integers(1, 3))):
+        said += [Message("user", draw(marked) + draw(contents)), *draw(answers())]
+    return Conversation(tuple(said), tuple(draw(st.lists(tools, max_size=2))))
+
+
+@st.composite
+def preferences(draw: st.DrawFn) -> Preference:
+    before = draw(rich_conversations() | st.none())
+    prompt = (*(before.messages if before else ()), Message("user", draw(contents)))
+    chosen = tuple(draw(answers()))
+    rejected = tuple(draw(answers().filter(lambda answer: tuple(answer) != chosen)))
+    return Preference(prompt, chosen, rejected, before.tools if before else ())
+
+
+items = (
+    rich_conversations()
+    | preferences()
+    | st.builds(Document, contents)
+    | st.builds(Judged, rich_conversations(), st.booleans())
+)
+
+
+@given(items)
+def test_every_item_reads_back_from_its_record(item: Item) -> None:
+    check(item)
+    record = json.loads(json.dumps(item.to_record(), ensure_ascii=False))
+    assert parse_noted(record) == Parsed(item, layout_of(record), ())
 
 
 @given(contents)

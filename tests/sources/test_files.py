@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tongwen.errors import DataError
-from tongwen.sources import Reject, Row, expand, iter_rows, jsonrows, open_source, window
+from tongwen.sources import Reject, Row, Source, expand, iter_rows, jsonrows, open_source, window
+from tongwen.sources.compressed import File
 
 RECORDS = [{"text": "一"}, {"text": "two\nlines"}, {"text": "三"}]
 
@@ -23,25 +26,25 @@ def rows(path: Path) -> list[tuple[int, object]]:
 
 
 def test_expand_sorts_folders_and_leaves_hidden_files_out(tmp_path: Path) -> None:
-    for name in ["b.txt", "a/z.jsonl", "a/y.MD", ".hidden/x.txt", ".x.txt", "c.csv"]:
+    for name in ["b.txt", "a/z.jsonl", "a/y.MD", ".hidden/x.txt", ".x.txt", "c.py", "d.csv"]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     found = expand([tmp_path / "b.txt", tmp_path])
     names = [path.relative_to(tmp_path).as_posix() for path in found.files]
-    assert names == ["b.txt", "a/y.MD", "a/z.jsonl"]
-    assert [path.name for path in found.ignored] == ["c.csv"]
+    assert names == ["b.txt", "d.csv", "a/y.MD", "a/z.jsonl"]
+    assert [path.name for path in found.ignored] == ["c.py"]
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("nothing.txt", "does not exist"),
-        ("table.csv", "cannot tell what .* is by its ending"),
+        ("picture.dat", "picture.dat is not read: a picture"),
         ("empty", "no data files in"),
     ],
 )
 def test_expand_refuses(tmp_path: Path, name: str, message: str) -> None:
-    (tmp_path / "table.csv").touch()
+    (tmp_path / "picture.dat").write_bytes(b"\x89PNG\r\n\x1a\n")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=message):
         expand([tmp_path / name])
@@ -95,7 +98,7 @@ def test_an_array_reads_the_same_in_chunks_of_any_size(
     path.write_text(json.dumps(records, indent=indent), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(window, "CHUNK", chunk)
-        values = list(jsonrows.json_values(path, "utf-8"))
+        values = list(jsonrows.json_values(File(path), "utf-8"))
     assert [value.reason for value in values] == [None] * len(records)
     assert [value.record for value in values] == records
 
@@ -179,3 +182,102 @@ def test_undecodable_text_is_rejected_with_its_place(tmp_path: Path) -> None:
     assert rows(path) == [(2, "byte 0xFF at offset 12 is not utf-8")]
     path.write_text("good\nbad \0\n", encoding="utf-8")
     assert rows(path) == [(2, "the text holds a NUL character")]
+
+
+def test_patterns_find_what_a_shell_would_find(tmp_path: Path) -> None:
+    for name in ["a/x.jsonl", "a/b/y.jsonl", "a/b/z.txt", "a/.h/w.jsonl", "a/pic.png"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"\x89PNG" if name.endswith("png") else b"")
+
+    def names(pattern: str) -> tuple[list[str], list[str]]:
+        found = expand([f"{tmp_path}/{pattern}"])
+        return [path.name for path in found.files], [path.name for path in found.ignored]
+
+    assert names("**/*.jsonl") == (["y.jsonl", "x.jsonl"], [])
+    assert names("a/*") == (["y.jsonl", "z.txt", "x.jsonl"], ["pic.png"])
+    with pytest.raises(DataError, match="matches nothing"):
+        names("*.csv")
+
+
+def test_a_name_with_brackets_is_a_file_before_it_is_a_pattern(tmp_path: Path) -> None:
+    (tmp_path / "a[1].txt").write_text("one", encoding="utf-8")
+    assert [path.name for path in expand([tmp_path / "a[1].txt"]).files] == ["a[1].txt"]
+
+
+def test_folders_that_are_linked_in_a_circle_are_read_once(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.txt").write_text("one", encoding="utf-8")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    assert [path.name for path in expand([tmp_path]).files] == ["x.txt"]
+
+
+TABLE = "question,answer\n一,1\n二,2\n三,3\n"
+JSON_LINE = '{"text": "一"}\n{"text": "二"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "form", "note"),
+    [
+        ("a.txt", JSON_LINE, "JSON lines", "ends in .txt, but holds JSON lines"),
+        ("a.csv", JSON_LINE, "JSON lines", "ends in .csv, but holds JSON lines"),
+        ("a.md", '[\n{"text": "一"},\n{"text": "二"}]', "JSON array", "ends in .md, but holds"),
+        ("a.jsonl", TABLE, "CSV", "ends in .jsonl, but holds CSV"),
+        ("a.txt", TABLE, "CSV", "ends in .txt, but holds CSV"),
+        ("a.csv", TABLE.replace(",", "\t"), "TSV", "ends in .csv, but holds TSV"),
+        ("a.csv", TABLE.replace(",", ";"), "CSV", None),
+        ("a", TABLE, "CSV", None),
+        ("a.txt", "<!DOCTYPE html>\n<p>一</p>", "HTML", "ends in .txt, but holds HTML"),
+        ("a.txt", "Go, went, gone\nSee, saw, seen\nDo, did, done\n", "text", None),
+        ("a.txt", "[1] a note\n{x} | y\n", "text", None),
+        ("a.md", "| a | b |\n| --- | --- |\n| 1 | 2 |\n", "text", None),
+        ("a.json", "{ broken", "JSON lines", None),
+    ],
+)
+def test_the_content_says_what_a_file_is(
+    tmp_path: Path, name: str, text: str, form: str, note: str | None
+) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    source = open_source(path)
+    assert source.form == form
+    assert (source.note or "").startswith(note or "")
+    assert (source.note is None) == (note is None)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"\x89PNG\r\n", "a picture, not data that are read"),
+        (b"\x80\x04\x95\x10\0\0\0\0\0\0\0}\x94.", "a Python pickle, which may hold a program"),
+        (b"\xfd7zXZ\0", "packed with xz"),
+        (b"GGUF\3\0", "model weights"),
+        (bytes(range(256)) * 20, "binary data, not text"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "an Office document of the time"),
+        (
+            b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + "EncryptedPackage".encode("utf-16-le"),
+            "protected by a password",
+        ),
+    ],
+)
+def test_what_is_no_data_is_one_reject_or_ignored(tmp_path: Path, data: bytes, reason: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes(data)
+    [reject] = iter_rows([tmp_path / "a.jsonl"])
+    assert isinstance(reject, Reject)
+    assert reject.reason.startswith(reason)
+    (tmp_path / "a.jsonl").rename(tmp_path / "a.dat")
+    with pytest.raises(DataError, match="is not read"):
+        expand([tmp_path / "a.dat"])
+    (tmp_path / "b.txt").touch()
+    assert [path.name for path in expand([tmp_path]).ignored] == ["a.dat"]
+
+
+def test_a_source_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(TABLE, encoding="utf-8")
+    source = open_source(path)
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        assert pool.submit(count, source).result() == 3
+
+
+def count(source: Source) -> int:
+    return len(list(source.rows()))

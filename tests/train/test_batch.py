@@ -55,3 +55,18 @@ def test_orders_differ_between_epochs_and_seeds() -> None:
     plan, other = Plan(lengths, 1000, 1000, 0), Plan(lengths, 1000, 1000, 1)
     assert not np.array_equal(plan.step(0)[0], plan.step(1)[0])
     assert not np.array_equal(plan.step(0)[0], other.step(0)[0])
+
+
+def test_the_order_is_what_it_was() -> None:
+    """Runs that are under way go on to the same bytes only if it never changes."""
+    lengths = np.array([5, 9, 2, 7, 7, 1, 4, 8, 30, 3, 3, 6])
+    plan = Plan(lengths, 20, 9, 3)
+    assert plan.steps_per_epoch == 4
+    steps = {step: [part.tolist() for part in plan.step(step)] for step in (0, 1, 2, 7, 11)}
+    assert steps == {
+        0: [[11, 7], [2], [10, 0]],
+        1: [[1], [4], [6]],
+        2: [[9], [5], [3]],
+        7: [[6], [3]],
+        11: [[3], [5]],
+    }

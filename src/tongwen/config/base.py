@@ -11,6 +11,7 @@ Nothing heavy is imported here: `tongwen --help` must answer at once.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,6 +21,8 @@ Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Rate = Annotated[float, Field(gt=0.0)]
 Seed = Annotated[int, Field(ge=0, le=10**9)]
+Sources = Annotated[list[str | Path], Field(min_length=1)]
+"""Files, folders, patterns, URLs and data sets."""
 VocabSize = Annotated[int, Field(ge=300)]
 
 

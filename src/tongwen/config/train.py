@@ -26,6 +26,14 @@ class TrainConfig(Config):
     """Tokens in one optimiser step."""
     micro_batch_tokens: Positive = 8192
     """Tokens in one forward pass; less takes less memory, the result is the same."""
+    mix: Annotated[list[Rate], Field(min_length=1)] | None = None
+    """Weight of each folder in `data`, in order: its share of the tokens of every step."""
+    quota: Annotated[list[Positive], Field(min_length=1)] | None = None
+    """Items of each folder in `data`, in order, in every step; `batch_tokens` is not used then."""
+    incomplete: Literal["drop", "fill"] = "fill"
+    """What a folder of `mix` or `quota` has left for less than a step: left out, or filled up."""
+    exhausted: Literal["drop", "fill"] = "fill"
+    """End an epoch of `mix` or `quota` with the first folder used up, or fill up to the last."""
     lr: Rate = 1e-3
     """Highest learning rate."""
     schedule: Literal["cosine", "wsd"] = "cosine"
@@ -57,6 +65,12 @@ class TrainConfig(Config):
     def _schedule_fits(self) -> Self:
         if self.schedule == "wsd" and self.warmup + self.decay > 1:
             raise ValueError(f"warmup {self.warmup} and decay {self.decay} are more than the run")
+        return self
+
+    @model_validator(mode="after")
+    def _mixed_in_one_way(self) -> Self:
+        if self.mix is not None and self.quota is not None:
+            raise ValueError("mix and quota are given together, and only one can be followed")
         return self
 
 

@@ -1,23 +1,26 @@
-"""The books of `data prepare`: every row is used, held out or rejected, and nothing else happens.
+"""The books: every row is used, held out, a duplicate, filtered or rejected, and nothing else.
 
-`rejects.jsonl` has one object per rejected row: `file`, `line`, `reason`, `hint`.
+`rejects.jsonl` has one object per row that is not used: `outcome` (duplicates, filtered, rejected),
+`file`, `line`, `reason`, `hint`.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from array import array
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
-from tongwen.data.encode import Item
-from tongwen.data.manifest import Counts, SourceCounts, SourceFile, SplitCounts
-from tongwen.data.shards import Split, TokenWriter
-from tongwen.sources import Reject, Source
+from tongwen.cleaning.benchmarks import Benchmarks, Tally
+from tongwen.data.flow import Opened
+from tongwen.data.manifest import Balance, Contamination, SourceCounts, SourceFile
+from tongwen.data.work import Sound, Turned
 
 REJECTS: Final = "rejects.jsonl"
 NUMBER: Final = re.compile(r"0x[0-9A-F]+|(?<![\w-])\d[\d,]*\b")
@@ -30,53 +33,66 @@ REASONS: Final = 1000
 class Reason:
     """How often a reason was given, and where first."""
 
+    outcome: str
     first: str
     count: int = 0
 
 
-class Account:
-    """Writes items and rejects into a prepared folder and counts them."""
+class Account(ExitStack):
+    """Counts the rows of the sources one after another, and writes down those not used."""
 
-    def __init__(self, folder: Path, vocab_size: int) -> None:
-        self._writers = {
-            "train": TokenWriter(folder / "train", vocab_size),
-            "held_out": TokenWriter(folder / "held_out", vocab_size),
-        }
-        self._rejects = (folder / REJECTS).open("w", encoding="utf-8")
+    def __init__(
+        self, folder: Path, files: Sequence[SourceFile], benchmarks: Benchmarks | None = None
+    ) -> None:
+        super().__init__()
+        self._files = files
+        self._rejects = self.enter_context((folder / REJECTS).open("w", encoding="utf-8"))
         self._rows: Counter[str] = Counter()
         self._layouts: Counter[str] = Counter()
-        self.reasons: dict[str, Reason] = {}
+        self._first = [0]
+        self._lines = array("Q")
         self.sources: list[SourceCounts] = []
-        self._split_rows: Counter[str] = Counter()
-        self._counts: dict[tuple[str, str], Counts] = {}
+        self.reasons: dict[str, Reason] = {}
+        self.notes: Counter[str] = Counter()
+        self._tally = Tally(benchmarks) if benchmarks else None
 
-    def accept(self, split: Split, layout: str, items: Iterable[Item]) -> None:
-        """One row is used or held out, as these items."""
-        self._rows["rows"] += 1
-        self._rows[split] += 1
-        self._split_rows[split] += 1
-        self._layouts[layout] += 1
-        for item in items:
-            self._writers[split].add(item.ids, item.mask, item.bytes, item.language)
-            counts = Counts(
-                items=1,
-                tokens=len(item.ids),
-                trained_tokens=int(item.mask.sum()),
-                bytes=item.bytes,
-            )
-            place = (split, item.language)
-            self._counts[place] = self._counts.get(place, Counts()) + counts
+    @property
+    def rows(self) -> int:
+        """Rows entered so far, which is the number of the next one."""
+        return len(self._lines)
 
-    def reject(self, reject: Reject) -> None:
-        """One row is rejected."""
-        self._rows["rows"] += 1
-        self._rows["rejected"] += 1
-        kind = NUMBER.sub("N", reject.reason)
-        if kind not in self.reasons and len(self.reasons) >= REASONS:
-            kind = "other reasons"
-        first = f"{reject.file.as_posix()}:{reject.line}"
-        self.reasons.setdefault(kind, Reason(first)).count += 1
+    @property
+    def balance(self) -> Balance:
+        """All sources together."""
+        parts = (
+            Balance(**source.model_dump(include=set(Balance.model_fields)))
+            for source in self.sources
+        )
+        return sum(parts, Balance())
+
+    def place(self, number: int) -> str:
+        """`FILE:LINE` of a row that was entered."""
+        file = self._files[bisect_right(self._first, number) - 1]
+        return f"{file.name}:{self._lines[number]}"
+
+    def use(self, sound: Sound) -> None:
+        """A row is used or held out."""
+        self._lines.append(sound.row.line)
+        self._rows["used" if sound.split == "train" else sound.split] += 1
+        self._layouts[sound.layout] += 1
+        self._note(sound)
+
+    def turn_away(self, turned: Turned) -> None:
+        """A row is not used."""
+        reject = turned.reject
+        self._lines.append(reject.line)
+        self._rows[turned.outcome] += 1
+        self._note(turned)
+        if self._tally is not None and turned.matches:
+            self._tally.add(turned.matches)
+        self._count(turned)
         record = {
+            "outcome": turned.outcome,
             "file": reject.file.as_posix(),
             "line": reject.line,
             "reason": reject.reason,
@@ -84,48 +100,47 @@ class Account:
         }
         self._rejects.write(json.dumps(record, ensure_ascii=False) + "\n")
 
-    def close_source(self, file: SourceFile, source: Source) -> SourceCounts:
+    def close_source(self, opened: Opened) -> SourceCounts:
         """Balance the rows of one file."""
+        file = self._files[len(self.sources)]
         counts = SourceCounts(
-            **file.model_dump(),
-            form=source.form,
-            encoding=source.encoding,
+            # A place in a cache differs from machine to machine.
+            path=file.name,
+            sha256=file.sha256,
+            bytes=file.bytes,
+            origin=file.origin,
+            form=opened.form,
+            encoding=opened.encoding,
+            note=opened.note,
             layouts=dict(sorted(self._layouts.items())),
-            rows=self._rows["rows"],
-            used=self._rows["train"],
+            rows_in=self.rows - self._first[-1],
+            used=self._rows["used"],
             held_out=self._rows["held_out"],
+            duplicates=self._rows["duplicates"],
+            filtered=self._rows["filtered"],
             rejected=self._rows["rejected"],
         )
-        assert counts.rows == counts.used + counts.held_out + counts.rejected, counts
+        assert counts.balanced, counts
         self.sources.append(counts)
+        self._first.append(self.rows)
         self._rows.clear()
         self._layouts.clear()
         return counts
 
-    def splits(self) -> dict[str, SplitCounts]:
-        """Amounts of each split, together and by language."""
-        splits = {}
-        for split in self._writers:
-            languages = {
-                language: counts
-                for (of, language), counts in sorted(self._counts.items())
-                if of == split
-            }
-            total = sum(languages.values(), Counts())
-            splits[split] = SplitCounts(
-                **total.model_dump(), rows=self._split_rows[split], languages=languages
-            )
-        return splits
+    def benchmarks(self) -> list[Contamination]:
+        """What was found of each benchmark that was looked for."""
+        found = self._tally.found() if self._tally else ()
+        return [Contamination(**asdict(one)) for one in found]
 
-    def __enter__(self) -> Self:
-        return self
+    def _note(self, outcome: Sound | Turned) -> None:
+        self.notes.update({f"{one.action} by {one.rule}" for one in outcome.findings})
+        if isinstance(outcome, Sound):
+            self.notes.update(outcome.notes)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._rejects.close()
-        for writer in self._writers.values():
-            writer.close()
+    def _count(self, turned: Turned) -> None:
+        reject = turned.reject
+        kind = NUMBER.sub("N", turned.kind or reject.reason)
+        if kind not in self.reasons and len(self.reasons) >= REASONS:
+            kind = "other reasons"
+        first = f"{reject.file.as_posix()}:{reject.line}"
+        self.reasons.setdefault(kind, Reason(turned.outcome, first)).count += 1

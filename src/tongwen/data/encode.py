@@ -1,156 +1,298 @@
-"""Rows to items: the tokens of conversations and documents, long documents cut into pieces.
+"""Rows to items: the tokens of conversations, preferences and documents, with what carries loss.
 
-A piece begins with the end of the piece before it, as context without loss, so that every token of
-the document but the first carries loss exactly once; and no cut goes through a character.
-Limit: byte-level tokenizers only, for others the bytes of a token are not known.
+A document is encoded once and whole, then cut where it is longer than an item may be (see
+`segment`). The first token of an item never carries loss, since nothing stands before it that
+could predict it.
+
+Marks are the tokens that say where a text begins and ends (see `document_marks`). They stand around
+each `document`, around each `piece`, or nowhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from tongwen.data.segment import (
+    SHORTEST_KNOWLM,
+    Bools,
+    Ints,
+    Piece,
+    Segments,
+    knowlm_pieces,
+    pack,
+    sentence_pieces,
+    token_borders,
+)
+from tongwen.data.shards import Kind
+from tongwen.data.tokens import TextEncoder, Tokens
 from tongwen.errors import DataError
 from tongwen.messages import (
     Conversation,
     Document,
-    encode_texts,
-    render,
-    render_document,
+    Fitted,
+    Judged,
+    Limits,
+    Preference,
+    Rendered,
+    document_marks,
+    fit_many,
+    render_preference,
+    texts_of,
 )
+from tongwen.messages import Item as Row
 from tongwen.text import language
-from tongwen.tokenizer import token_bytes
+from tongwen.text.sentences import sentence_spans
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-SHORTEST: Final = 16
-"""Smallest `max_length`: a piece must hold more than the context it begins with."""
-BLOCK: Final = 50_000
-"""Characters of a long document that are encoded as one text."""
-GROUP_ROWS: Final = 256
-GROUP_CHARACTERS: Final = 500_000
-"""Limits of what is encoded at once; the library needs about 100 bytes for a character."""
+Marks = Literal["document", "piece", "none"]
 
-T = TypeVar("T")
+SHORTEST: Final = 16
+"""Smallest `max_length`: a piece must hold more than its marks and the context it begins with."""
+
+FOLLOWING: Final = 64
+"""Bytes behind a place that are looked at to tell whether a sentence ends there."""
 
 
 @dataclass(frozen=True)
 class Item:
     """Tokens that are trained on together."""
 
-    ids: npt.NDArray[np.int64]
-    mask: npt.NDArray[np.bool_]
+    ids: Ints
+    mask: Bools
     bytes: int
+    """UTF-8 bytes of its text that carries loss."""
     language: str
+    kind: Kind = "text"
+    dropped: int = 0
+    """Tokens of the same row that are in none of its items, each counted at one of them."""
 
 
 class Encoder:
     """Turns rows into items of at most `max_length` tokens."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, max_length: int) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        max_length: int,
+        segments: Segments = "pack",
+        marks: Marks = "document",
+        *,
+        max_source: int = 0,
+        max_target: int = 0,
+    ) -> None:
         self._tokenizer = tokenizer
-        self._max_length = max_length
-        self._boundary = np.array(render_document(Document("x"), tokenizer).ids[:1], dtype=np.int64)
-        pieces = token_bytes(tokenizer)
-        self._bytes = np.array([len(piece) for piece in pieces], dtype=np.int64)
-        self._inside = np.array([_goes_on(piece) for piece in pieces], dtype=np.bool_)
+        self._limits = Limits(max_length, max_source, max_target)
+        self._segments = segments
+        self._marks = marks
+        begin, end = ((), ()) if marks == "none" else document_marks(tokenizer)
+        self._begin, self._end = np.array(begin, dtype=np.int64), np.array(end, dtype=np.int64)
+        self._texts = TextEncoder(tokenizer)
 
-    def encode(self, rows: Sequence[Conversation | Document]) -> list[list[Item] | DataError]:
-        """The items of each row, or why it has none; documents are encoded on all cores."""
-        blocks = [list(_blocks(row.text)) if isinstance(row, Document) else [] for row in rows]
-        encoded = self._encode_texts(block for parts in blocks for block in parts)
+    def encode(self, rows: Sequence[Row]) -> list[list[Item] | DataError]:
+        """The items of each row, or why it has none; documents are encoded on all cores.
+
+        Of a preference the chosen answer comes first, then the rejected one.
+        """
+        texts = self._texts.encode([row.text for row in rows if isinstance(row, Document)])
+        fitted = iter(self._fitted(rows))
         results: list[list[Item] | DataError] = []
-        for row, parts in zip(rows, blocks, strict=True):
-            if isinstance(row, Document):
-                ids = [self._boundary, *islice(encoded, len(parts)), self._boundary]
-                results.append(self._document(np.concatenate(ids), language(row.text)))
-                continue
+        for row in rows:
             try:
-                results.append([self._conversation(row)])
+                match row:
+                    case Document():
+                        results.append(self._document(next(texts)))
+                    case Preference():
+                        results.append(self._preference(row))
+                    case _:
+                        results.append(self._said(row, next(fitted)))
             except DataError as error:
                 results.append(error)
         return results
 
-    def _encode_texts(self, texts: Iterable[str]) -> Iterator[npt.NDArray[np.int64]]:
-        for group in grouped(texts, len):
-            for ids in encode_texts(self._tokenizer, group):
-                yield np.array(ids, dtype=np.int64)
+    def _fitted(self, rows: Sequence[Row]) -> list[list[Fitted] | DataError]:
+        conversations = [
+            _judged(row) if isinstance(row, Judged) else row
+            for row in rows
+            if isinstance(row, (Conversation, Judged))
+        ]
+        if not conversations:
+            return []  # so that a tokenizer without a chat template is good enough for texts
+        return fit_many(conversations, self._tokenizer, self._limits)
 
-    def _conversation(self, conversation: Conversation) -> Item:
-        rendered = render(conversation, self._tokenizer)
-        length = len(rendered.ids)
-        if length > self._max_length:
-            raise DataError(
-                f"the conversation has {length:,} tokens, the longest accepted is "
-                f"{self._max_length:,}",
-                "raise --max-length, or split the conversation",
-            )
-        ids = np.array(rendered.ids, dtype=np.int64)
-        mask = np.array(rendered.mask, dtype=np.bool_)
-        text = "\n".join(message.content for message in conversation.messages)
-        return self._item(ids, mask, language(text))
-
-    def _document(self, ids: npt.NDArray[np.int64], spoken: str) -> list[Item]:
+    def _said(self, row: Conversation | Judged, fitted: list[Fitted] | DataError) -> list[Item]:
+        if isinstance(fitted, DataError):
+            raise fitted
+        kind: Kind = "conversation"
+        if isinstance(row, Judged):
+            kind = "good" if row.good else "bad"
+        spoken = language("\n".join(texts_of(row)))
         return [
-            self._item(ids[start:end], np.arange(start, end) >= trained, spoken)
-            for start, trained, end in self._cuts(ids)
+            self._rendered(one.rendered, spoken, kind, one.cut_tokens + one.cut_answer)
+            for one in fitted
         ]
 
-    def _cuts(self, ids: npt.NDArray[np.int64]) -> Iterator[tuple[int, int, int]]:
-        """Pieces of a document: where each begins, where its loss begins, where it ends."""
-        start, trained = 0, 1
-        while True:
-            end = min(start + self._max_length, len(ids))
-            if end < len(ids):
-                end = self._character(ids, end)
-            yield start, trained, end
-            if end == len(ids):
-                return
-            start, trained = self._character(ids, end - 1), end
+    def _preference(self, row: Preference) -> list[Item]:
+        chosen, rejected = render_preference(row, self._tokenizer)
+        longest = max(len(chosen.ids), len(rejected.ids))
+        if longest > self._limits.max_length:
+            raise DataError(
+                f"the preference has {longest:,} tokens, the longest accepted is "
+                f"{self._limits.max_length:,}",
+                "raise --max-length, or remove the row",
+            )
+        spoken = language("\n".join(texts_of(row)))
+        return [
+            self._rendered(chosen, spoken, "chosen"),
+            self._rendered(rejected, spoken, "rejected"),
+        ]
 
-    def _character(self, ids: npt.NDArray[np.int64], place: int) -> int:
-        """The nearest place, not after this one, at which a character begins."""
-        while self._inside[ids[place]]:
-            place -= 1
-        return place
+    def _rendered(self, rendered: Rendered, spoken: str, kind: Kind, dropped: int = 0) -> Item:
+        ids = np.array(rendered.ids, dtype=np.int64)
+        mask = np.array(rendered.mask, dtype=np.bool_)
+        return Item(ids, mask, self._bytes(ids[mask]), spoken, kind, dropped)
 
-    def _item(self, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.bool_], spoken: str) -> Item:
-        return Item(ids, mask, int(self._bytes[ids[mask]].sum()), spoken)
+    def _bytes(self, ids: Ints) -> int:
+        """UTF-8 bytes of what these tokens say."""
+        table = self._texts.table
+        if table is not None:
+            return sum(len(table[i]) for i in ids.tolist())
+        return len(str(self._tokenizer.decode(ids, skip_special_tokens=True)).encode("utf-8"))
+
+    def _document(self, tokens: Tokens) -> list[Item]:
+        spoken = language(tokens.text)
+        if len(tokens.ids) == 0:
+            raise DataError(
+                "the tokenizer has no tokens for this text",
+                "give another tokenizer, or remove the row",
+            )
+        length = len(tokens.ids) + len(self._begin) + len(self._end)
+        if self._segments == "greedy-overlap" and length <= SHORTEST_KNOWLM:
+            raise _all_short(length)
+        if length > self._limits.max_length:
+            marked = _Marked(tokens, self._begin, self._end, self._marks)
+            return marked.items(self._limits.max_length, self._segments, spoken)
+        mask = np.ones(length, dtype=np.bool_)
+        mask[0] = False
+        read = len(tokens.utf8) - (0 if len(self._begin) else int(tokens.ends[0]))
+        return [Item(np.concatenate((self._begin, tokens.ids, self._end)), mask, read, spoken)]
 
 
-def grouped(values: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
-    """Groups that are worth encoding together and small enough to hold."""
-    group: list[T] = []
-    total = 0
-    for value in values:
-        group.append(value)
-        total += size(value)
-        if len(group) == GROUP_ROWS or total >= GROUP_CHARACTERS:
-            yield group
-            group, total = [], 0
-    if group:
-        yield group
+class _Marked:
+    """A document's tokens with its marks; places are counted in both together.
+
+    Around pieces, marks are put only once the pieces are known.
+    """
+
+    def __init__(self, tokens: Tokens, begin: Ints, end: Ints, marks: Marks) -> None:
+        self._tokens = tokens
+        self._around_piece = (begin, end) if marks == "piece" else (begin[:0], end[:0])
+        self._begin, self._end = (begin[:0], end[:0]) if marks == "piece" else (begin, end)
+        self._ids = np.concatenate((self._begin, tokens.ids, self._end))
+
+    def items(self, max_length: int, segments: Segments, spoken: str) -> list[Item]:
+        """The items of a document that is too long for one."""
+        room = max_length - sum(map(len, self._around_piece))
+        pieces = self._pieces(room, segments, spoken)
+        if not pieces:
+            raise _all_short(len(self._ids))
+        items = [self._item(piece, spoken) for piece in pieces]
+        if dropped := self._dropped(pieces):
+            items[0] = replace(items[0], dropped=dropped)
+        return items
+
+    def _pieces(self, room: int, segments: Segments, spoken: str) -> list[Piece]:
+        whole = self._around(self._tokens.whole, True, True)
+        if segments == "pack":
+            context = len(self._around_piece[0]) == 0
+            return pack(whole, room, self._last_sentence, context=context)
+        if segments == "greedy":
+            return sentence_pieces(whole, self._borders(), room)
+        read = self._tokens.characters
+        chinese = spoken in ("zh", "mixed")
+        characters = self._around(read, 0, int(read[-1])) if chinese else None
+        return knowlm_pieces(whole, self._borders(), room, characters)
+
+    def _last_sentence(self, low: int, high: int) -> int:
+        """The last place above `low`, up to `high`, where a sentence ends; `high` if none does."""
+        tokens, shift = self._tokens, len(self._begin)
+        first, last = self._read(low), self._read(high)
+        while first < last and 0x80 <= tokens.utf8[first] < 0xC0:
+            first += 1
+        # What follows tells whether a sentence really ends.
+        text = tokens.utf8[first : last + FOLLOWING].decode("utf-8", errors="ignore")
+        ends = first + np.cumsum(_sizes(text))
+        ends = ends[ends <= last]
+        if len(ends) == 0:
+            return high
+        here = slice(max(low - shift, 0), high - shift)
+        borders = token_borders(tokens.ends[here], tokens.whole[here], ends[-1:])
+        return here.start + int(borders[1]) + shift
+
+    def _borders(self) -> Ints:
+        """Where sentences end; the marks belong to the first and the last."""
+        tokens = self._tokens
+        borders = token_borders(tokens.ends, tokens.whole, np.cumsum(_sizes(tokens.text)))
+        borders[1:] += len(self._begin)
+        borders[-1] = len(self._ids)
+        return borders
+
+    def _item(self, piece: Piece, spoken: str) -> Item:
+        begin, end = self._around_piece
+        first = piece.learned if len(begin) else max(piece.learned, piece.start + 1)
+        ids = np.concatenate((begin, self._ids[piece.start : piece.end], end))
+        mask = np.arange(len(ids)) >= first - piece.start + len(begin)
+        read = self._read(piece.end) - self._read(first)
+        return Item(ids, mask, read, spoken)
+
+    def _read(self, place: int) -> int:
+        """UTF-8 bytes of the text before a place."""
+        last = place - len(self._begin)
+        if last <= 0:
+            return 0
+        if last >= len(self._tokens.ids):
+            return len(self._tokens.utf8)
+        return int(self._tokens.ends[last - 1])
+
+    def _dropped(self, pieces: Sequence[Piece]) -> int:
+        """Tokens that no piece covers."""
+        covered = np.zeros(len(self._ids), dtype=np.bool_)
+        for piece in pieces:
+            covered[piece.start : piece.end] = True
+        return len(covered) - int(covered.sum())
+
+    def _around(self, values: np.ndarray, before: int, after: int) -> np.ndarray:
+        """Values of the text's tokens, with others for the marks."""
+        return np.concatenate(
+            (
+                np.full(len(self._begin), before, values.dtype),
+                values,
+                np.full(len(self._end), after, values.dtype),
+            )
+        )
 
 
-def _goes_on(piece: bytes) -> bool:
-    """Whether these bytes begin inside a character."""
-    return bool(piece) and 0x80 <= piece[0] < 0xC0
+def _sizes(text: str) -> list[int]:
+    """UTF-8 bytes of each sentence."""
+    return [len(text[start:end].encode("utf-8")) for start, end in sentence_spans(text)]
 
 
-def _blocks(text: str) -> Iterator[str]:
-    """Blocks that end behind a newline, where our tokenizers never join tokens."""
-    start = 0
-    while start < len(text):
-        end = text.rfind("\n", start, start + BLOCK) + 1
-        if end <= start:
-            end = text.find("\n", start + BLOCK) + 1 or len(text)
-        if len(text) - start <= BLOCK:
-            end = len(text)
-        yield text[start:end]
-        start = end
+def _all_short(length: int) -> DataError:
+    return DataError(
+        f"the document has {length} tokens, all in pieces of up to {SHORTEST_KNOWLM}, which "
+        "greedy-overlap leaves out",
+        "take `--segments greedy`, which leaves out nothing, or remove the row",
+    )
+
+
+def _judged(row: Judged) -> Conversation:
+    """The conversation of which only what was judged, the last answer, is to be learned."""
+    messages = row.conversation.messages
+    asked = max(n for n, message in enumerate(messages) if message.role == "user")
+    context = (replace(message, trained=False) for message in messages[: asked + 1])
+    return replace(row.conversation, messages=(*context, *messages[asked + 1 :]))

@@ -1,55 +1,29 @@
-"""`data inspect`: what will be trained on, token by token.
-
-A bar stands between tokens and ↵ for a newline; trained tokens are green, or stand in ⟦ ⟧ where
-there is no colour. The tokens of one character, if it has several, are shown as one. The middle of
-a long stretch is left out and counted.
-"""
+"""`data inspect`: what will be trained on, token by token, on the terminal and as a page."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
-
-import numpy as np
-import numpy.typing as npt
-from rich.console import Console
-from rich.text import Text
+from typing import TYPE_CHECKING, Final, Literal
 
 from tongwen.config import DataInspectConfig
 from tongwen.data.encode import Encoder, Item
 from tongwen.data.manifest import MANIFEST, load_manifest
+from tongwen.data.page import write_page
 from tongwen.data.shards import LANGUAGES, TokenStore
+from tongwen.data.view import InspectedItem, Pieces, Shown, View
 from tongwen.errors import ConfigError, DataError
-from tongwen.messages import parse
+from tongwen.messages import parse, with_template
 from tongwen.sources import Reject, Row, iter_rows
-from tongwen.tokenizer import token_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-HEAD: Final = 160
-TAIL: Final = 60
 REJECTS_SHOWN: Final = 10
 UNLIMITED: Final = 1 << 40
-
-TRAINED: Final = "bold green"
-CONTROL: Final = "cyan"
-
-
-@dataclass(frozen=True)
-class InspectedItem:
-    """The counts of one item that was shown."""
-
-    place: str
-    tokens: int
-    trained_tokens: int
-    characters: int
-    characters_per_token: float
-    language: str
 
 
 @dataclass(frozen=True)
@@ -58,55 +32,54 @@ class DataInspectResult:
 
     source: Path
     items: list[InspectedItem]
+    html: Path | None = None
+    """The page, if one was asked for."""
 
     def __str__(self) -> str:
         # The items are on stdout already.
-        return ""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """One item to show."""
-
-    place: str
-    ids: npt.NDArray[Any]
-    mask: npt.NDArray[np.bool_]
-    language: str
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """One token, or several that make one character."""
-
-    text: str
-    trained: bool
-    control: bool = False
-
-    @property
-    def style(self) -> str:
-        return TRAINED if self.trained else CONTROL if self.control else ""
+        return "" if self.html is None else f"written to {self.html}"
 
 
 def data_inspect(config: DataInspectConfig) -> DataInspectResult:
     """Show rows as the model will see them."""
-    from tongwen.tokenizer import load_tokenizer
-
-    if (config.source / MANIFEST).is_file() or config.source.is_dir():
-        load_manifest(config.source)
-        tokenizer = load_tokenizer(config.source)
-        shown = _prepared(config)
-    else:
-        if config.tokenizer is None:
-            raise ConfigError(
-                f"{config.source} is a file, and no tokenizer is given to read it with",
-                "add --tokenizer FOLDER, or give a prepared folder",
-            )
-        tokenizer = load_tokenizer(config.tokenizer)
-        shown = _raw(config, tokenizer)
-    view = View(tokenizer)
+    tokenizer = _tokenizer(config)
+    pieces = Pieces(tokenizer)
+    view = View(pieces)
     marked = "are green" if view.colour else "stand in ⟦ ⟧"
     print(f"trained tokens {marked}; │ parts tokens, ↵ is a newline", file=sys.stderr)
-    return DataInspectResult(config.source, [view.show(item) for item in shown])
+    shown = list(_prepared(config) if _is_prepared(config) else _raw(config, tokenizer))
+    items = [view.show(item) for item in shown]
+    if config.html is not None:
+        write_page(config.html, str(config.source), shown, pieces)
+    return DataInspectResult(config.source, items, config.html)
+
+
+def _is_prepared(config: DataInspectConfig) -> bool:
+    return (config.source / MANIFEST).is_file() or config.source.is_dir()
+
+
+def _tokenizer(config: DataInspectConfig) -> PreTrainedTokenizerFast:
+    """The tokenizer, and the chat template, that the rows are shown with."""
+    from tongwen.tokenizer import load_tokenizer
+
+    given = config.model or config.tokenizer
+    if config.model and config.tokenizer:
+        raise ConfigError("--model and --tokenizer say the same", "give one of them")
+    if _is_prepared(config):
+        load_manifest(config.source)
+        if given or config.template:
+            raise ConfigError(
+                f"{config.source} is prepared: its tokens are those of its own tokenizer",
+                "leave --model, --tokenizer and --template away, or give the file it was made of",
+            )
+        return load_tokenizer(config.source)
+    if given is None:
+        raise ConfigError(
+            f"{config.source} is a file, and no tokenizer is given to read it with",
+            "add --model FOLDER, or give a prepared folder",
+        )
+    tokenizer = load_tokenizer(given)
+    return with_template(tokenizer, config.template) if config.template else tokenizer
 
 
 def _prepared(config: DataInspectConfig) -> Iterator[Shown]:
@@ -139,116 +112,26 @@ def _raw(config: DataInspectConfig, tokenizer: PreTrainedTokenizerFast) -> Itera
     def usable() -> Iterator[Shown]:
         nonlocal rejects
         for row in iter_rows([config.source]):
-            whole = _encoded(row, encoder)
-            if isinstance(whole, Reject):
+            encoded = _encoded(row, encoder)
+            if isinstance(encoded, Reject):
                 rejects += 1
                 if rejects <= REJECTS_SHOWN:
-                    print(f"{whole.file}:{whole.line}: {whole.reason}", file=sys.stderr)
+                    print(f"{encoded.file}:{encoded.line}: {encoded.reason}", file=sys.stderr)
                 continue
-            yield Shown(
-                f"{config.source.name} line {row.line:,}", whole.ids, whole.mask, whole.language
-            )
+            for item in encoded:
+                place = f"{config.source.name} line {row.line:,}"
+                yield Shown(place, item.ids, item.mask, item.language)
 
     yield from islice(usable(), config.samples)
     if rejects > REJECTS_SHOWN:
         print(f"… and {rejects - REJECTS_SHOWN:,} more rejected rows", file=sys.stderr)
 
 
-def _encoded(row: Row | Reject, encoder: Encoder) -> Item | Reject:
+def _encoded(row: Row | Reject, encoder: Encoder) -> list[Item] | Reject:
     if isinstance(row, Reject):
         return row
     try:
         [encoded] = encoder.encode([parse(row.record)])
     except DataError as error:
         return row.reject(error)
-    if isinstance(encoded, DataError):
-        return row.reject(encoded)
-    [whole] = encoded
-    return whole
-
-
-class View:
-    """Writes items to stdout."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self._names = {
-            i: str(tokenizer.convert_ids_to_tokens(i)) for i in tokenizer.all_special_ids
-        }
-        self._bytes = token_bytes(tokenizer)
-        self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-        self.colour = self._console.color_system is not None and not self._console.no_color
-
-    def show(self, item: Shown) -> InspectedItem:
-        """Write one item and count it."""
-        ids = item.ids.tolist()
-        characters = len(b"".join(self._bytes[number] for number in ids).decode("utf-8", "ignore"))
-        counted = InspectedItem(
-            place=item.place,
-            tokens=len(ids),
-            trained_tokens=int(item.mask.sum()),
-            characters=characters,
-            characters_per_token=round(characters / len(ids), 2),
-            language=item.language,
-        )
-        title = (
-            f"── {counted.place} · {counted.language} · {counted.tokens:,} tokens, "
-            f"{counted.trained_tokens:,} trained · {counted.characters:,} characters, "
-            f"{counted.characters_per_token} per token"
-        )
-        self._console.print(title, style="bold", markup=False)
-        self._console.print(self.text(item))
-        self._console.print()
-        return counted
-
-    def _pieces(self, ids: Sequence[int], mask: Sequence[bool]) -> Iterator[_Piece]:
-        held, trained = b"", False
-        for number, carries in zip(ids, mask, strict=True):
-            if number in self._names:
-                if held:
-                    yield _text_piece(held, trained)
-                    held, trained = b"", False
-                yield _Piece(self._names[number], carries, control=True)
-                continue
-            held, trained = held + self._bytes[number], trained or carries
-            if _complete(held):
-                yield _text_piece(held, trained)
-                held, trained = b"", False
-        if held:
-            yield _text_piece(held, trained)
-
-    def text(self, item: Shown) -> Text:
-        """The item with its tokens apart and what is trained marked."""
-        pieces = self._pieces(item.ids.tolist(), item.mask.tolist())
-        text = Text()
-        for trained, run in groupby(pieces, key=lambda piece: piece.trained):
-            if trained and not self.colour:
-                text.append("⟦")
-            for i, piece in enumerate(_shortened(list(run))):
-                if i and not text.plain.endswith("\n"):
-                    text.append("│", style="bright_black" if self.colour else "")
-                text.append(piece.text, style=piece.style if self.colour else "")
-            if trained and not self.colour:
-                text.append("⟧")
-        return text
-
-
-def _text_piece(data: bytes, trained: bool) -> _Piece:
-    text = data.decode("utf-8", "backslashreplace").replace("\n", "↵\n")
-    return _Piece(text, trained)
-
-
-def _complete(data: bytes) -> bool:
-    """Whether these bytes are whole characters, or can never become any."""
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return error.reason != "unexpected end of data"
-    return True
-
-
-def _shortened(run: list[_Piece]) -> list[_Piece]:
-    left_out = len(run) - HEAD - TAIL
-    if left_out < TAIL:
-        return run
-    gap = _Piece(f"⋯ {left_out:,} tokens ⋯", run[0].trained)
-    return [*run[:HEAD], gap, *run[-TAIL:]]
+    return row.reject(encoded) if isinstance(encoded, DataError) else encoded

@@ -10,12 +10,14 @@ import hashlib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from tongwen.errors import DataError
+from tongwen.sources import Expanded
 
 MANIFEST = "manifest.json"
-FORMAT: Literal[1] = 1
+FORMAT: Literal[2] = 2
+OUTCOMES = ("used", "held_out", "duplicates", "filtered", "rejected")
 
 
 class _Record(BaseModel):
@@ -28,19 +30,56 @@ class SourceFile(_Record):
     path: str
     sha256: str
     bytes: int
+    origin: str | None = None
+    """Where it was downloaded from."""
+
+    @property
+    def name(self) -> str:
+        """What to call it: its origin, which is the same everywhere, or its path."""
+        return self.origin or self.path
 
 
-class SourceCounts(SourceFile):
+class Balance(_Record):
+    """What became of rows: `rows_in` = used + held_out + duplicates + filtered + rejected."""
+
+    rows_in: int = 0
+    used: int = 0
+    held_out: int = 0
+    duplicates: int = 0
+    """Rows that say what an earlier row says."""
+    filtered: int = 0
+    """Rows that a rule or a benchmark turned away."""
+    rejected: int = 0
+    """Rows that cannot be read or have nothing to learn from."""
+
+    def __add__(self, other: Balance) -> Balance:
+        mine, theirs = self.outcomes(), other.outcomes()
+        rows_in = self.rows_in + other.rows_in
+        return Balance(rows_in=rows_in, **{name: mine[name] + theirs[name] for name in mine})
+
+    def outcomes(self) -> dict[str, int]:
+        """The parts of the sum."""
+        return {name: getattr(self, name) for name in OUTCOMES}
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every row has exactly one outcome."""
+        return self.rows_in == sum(self.outcomes().values())
+
+    def __str__(self) -> str:
+        parts = [f"{name} {count:,}" for name, count in self.outcomes().items()]
+        return f"rows_in {self.rows_in:,} = {' + '.join(parts)}"
+
+
+class SourceCounts(SourceFile, Balance):
     """A file and what became of its rows."""
 
     form: str
     encoding: str | None
+    note: str | None = None
+    """What was noticed about the file, such as an ending that says something else."""
     layouts: dict[str, int]
     """Rows of each layout that was recognised."""
-    rows: int
-    used: int
-    held_out: int
-    rejected: int
 
 
 class Counts(_Record):
@@ -70,16 +109,17 @@ class SplitCounts(Counts):
     languages: dict[str, Counts] = {}
 
 
-class Settings(_Record):
-    """What decides the content of the folder, besides the sources."""
+class Contamination(_Record):
+    """What was found of a benchmark that was looked for."""
 
-    tokenizer: str | None
-    """Hash of the given tokenizer; null where one was trained."""
-    vocab_size: int | None
-    """Size asked of the trained tokenizer; null where one was given."""
-    max_length: int
-    hold_out: float
-    seed: int
+    name: str
+    items: int
+    too_short: int
+    """Questions that cannot be told from ordinary text, and are not looked for."""
+    found: int
+    """Different questions found."""
+    rows: int
+    """Rows that hold one of them, and are left out."""
 
 
 class Vocabulary(_Record):
@@ -92,15 +132,18 @@ class Vocabulary(_Record):
 class Manifest(_Record):
     """Everything about a prepared folder but its tokens."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     tongwen: str
     """Version that wrote the folder."""
-    settings: Settings
+    settings: dict[str, JsonValue]
+    """What decides the content of the folder, besides the sources."""
     tokenizer: Vocabulary
-    rows_in: int
-    used: int
-    held_out: int
-    rejected: int
+    balance: Balance
+    notes: dict[str, int]
+    """What was mended or noticed in rows, and in how many of them."""
+    cut_tokens: int
+    """Tokens of rows in use that were left out because of `max_length`."""
+    benchmarks: list[Contamination]
     splits: dict[str, SplitCounts]
     sources: list[SourceCounts]
 
@@ -108,7 +151,9 @@ class Manifest(_Record):
     def files(self) -> list[SourceFile]:
         """The sources as they were found."""
         return [
-            SourceFile(path=source.path, sha256=source.sha256, bytes=source.bytes)
+            SourceFile(
+                path=source.path, sha256=source.sha256, bytes=source.bytes, origin=source.origin
+            )
             for source in self.sources
         ]
 
@@ -136,11 +181,17 @@ def save_manifest(manifest: Manifest, folder: Path) -> None:
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
-def fingerprint(path: Path) -> SourceFile:
-    """Name, size and sha256 of a file."""
+def fingerprint(path: Path, origin: str | None = None) -> SourceFile:
+    """Place, size and sha256 of a file."""
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return SourceFile(path=path.as_posix(), sha256=digest, bytes=file.tell())
+            size = file.tell()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
+    return SourceFile(path=path.as_posix(), sha256=digest, bytes=size, origin=origin)
+
+
+def fingerprints(expanded: Expanded) -> list[SourceFile]:
+    """All files that sources stand for."""
+    return [fingerprint(path, expanded.origins.get(path)) for path in expanded.files]

@@ -2,8 +2,8 @@
 
     sources ─ rows ─ conversations and documents ─ items ─┬─ train/     ids, mask, index
                                                           ├─ held_out/
-                        rows that cannot be used ─────────┴─ rejects.jsonl
-                                                             tokenizer/, manifest.json
+                        rows that are not used ───────────┴─ rejects.jsonl
+                                                             tokenizer/, manifest.json, report.html
 
 The same sources and settings give the same bytes. The folder appears only when it is complete; the
 same command over unchanged sources returns at once, and a folder with anything else in it is never
@@ -18,27 +18,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import JsonValue
+
 import tongwen
 from tongwen.config import DataPrepareConfig
-from tongwen.data.account import REJECTS, Account
-from tongwen.data.encode import SHORTEST, Encoder, grouped
+from tongwen.data.account import REJECTS
+from tongwen.data.encode import SHORTEST, Encoder
 from tongwen.data.manifest import (
+    Balance,
     Manifest,
-    Settings,
     SourceFile,
     SplitCounts,
     Vocabulary,
-    fingerprint,
+    fingerprints,
     load_manifest,
     save_manifest,
 )
-from tongwen.data.split import split_of
+from tongwen.data.pipeline import Pipeline, check_place, settings_of
+from tongwen.data.sink import TokenSink
 from tongwen.data.talk import Talk
 from tongwen.data.vocabulary import Sample, tokenizer_of
+from tongwen.data.work import Made
 from tongwen.errors import ConfigError, DataError
 from tongwen.files import new_folder
-from tongwen.messages import Conversation, Document, layout_of, parse
-from tongwen.sources import Reject, Row, expand, open_source
+from tongwen.sources import expand
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -46,12 +49,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataPrepareResult:
-    """What became of the rows; `rows_in` = `used` + `held_out` + `rejected`."""
+    """What became of the rows; `rows_in` = used + held_out + duplicates + filtered + rejected."""
 
     out: Path
     rows_in: int
     used: int
     held_out: int
+    duplicates: int
+    filtered: int
     rejected: int
     items: int
     """Training items: conversations, documents and pieces of long documents."""
@@ -59,6 +64,8 @@ class DataPrepareResult:
     """Training tokens."""
     trained_tokens: int
     """Training tokens that carry loss."""
+    cut_tokens: int
+    """Tokens of rows in use that were left out because of the length."""
     vocab_size: int
     splits: dict[str, SplitCounts]
     rejects: Path
@@ -69,6 +76,18 @@ class DataPrepareResult:
         return str(self.out)
 
 
+@dataclass(frozen=True)
+class Encoding:
+    """How items become tokens."""
+
+    tokenizer: PreTrainedTokenizerFast
+    config: DataPrepareConfig
+
+    def begin(self) -> Made:
+        config = self.config
+        return Encoder(self.tokenizer, config.max_length, config.segments, config.marks).encode
+
+
 def data_prepare(config: DataPrepareConfig) -> DataPrepareResult:
     """Prepare sources for training, accounting for every row."""
     if config.max_length < SHORTEST:
@@ -77,47 +96,50 @@ def data_prepare(config: DataPrepareConfig) -> DataPrepareResult:
             f"the smallest is {SHORTEST}; the default is 2048",
         )
     expanded = expand(config.sources)
-    _check_place(config)
-    tokenizer, settings = _settings(config)
-    files = [fingerprint(path) for path in expanded.files]
+    check_place(config.out, config.sources)
+    tokenizer = _given_tokenizer(config)
+    settings = _settings(config, tokenizer)
+    files = fingerprints(expanded)
     talk = Talk()
     if finished := _finished(config.out, settings, files):
         talk.reused(config.out)
         return _result(config.out, finished, reused=True)
     talk.begin(expanded, files, config.out)
     with new_folder(config.out) as folder:
-        if tokenizer is None:
-            sample = Sample(files, config.hold_out, config.seed)
-            tokenizer = tokenizer_of(sample, config.vocab_size, talk)
         manifest = _fill(folder, config, settings, tokenizer, files, talk)
     talk.end(manifest, config.out)
     return _result(config.out, manifest, reused=False)
 
 
-def _check_place(config: DataPrepareConfig) -> None:
-    for source in config.sources:
-        if config.out.resolve().is_relative_to(source.resolve()):
-            raise DataError(
-                f"--out {config.out} lies inside the source {source} and would be read as data",
-                "choose a folder outside of the sources",
+def _given_tokenizer(config: DataPrepareConfig) -> PreTrainedTokenizerFast | None:
+    from tongwen.messages import with_template
+    from tongwen.tokenizer import load_tokenizer
+
+    if config.tokenizer is None:
+        if config.template is not None:
+            raise ConfigError(
+                "--template is given without --tokenizer",
+                "a tokenizer that is trained here has a chat template of its own",
             )
+        return None
+    tokenizer = load_tokenizer(config.tokenizer)
+    return with_template(tokenizer, config.template) if config.template else tokenizer
 
 
-def _settings(config: DataPrepareConfig) -> tuple[PreTrainedTokenizerFast | None, Settings]:
-    from tongwen.tokenizer import load_tokenizer, tokenizer_hash
+def _settings(
+    config: DataPrepareConfig, tokenizer: PreTrainedTokenizerFast | None
+) -> dict[str, JsonValue]:
+    from tongwen.tokenizer import tokenizer_hash
 
-    tokenizer = load_tokenizer(config.tokenizer) if config.tokenizer else None
-    settings = Settings(
-        tokenizer=tokenizer_hash(tokenizer) if tokenizer else None,
-        vocab_size=None if tokenizer else config.vocab_size,
-        max_length=config.max_length,
-        hold_out=config.hold_out,
-        seed=config.seed,
-    )
-    return tokenizer, settings
+    settings = settings_of(config, "tokenizer", "template")
+    if tokenizer is None:
+        return settings
+    return {**settings, "tokenizer": tokenizer_hash(tokenizer), "vocab_size": None}
 
 
-def _finished(out: Path, settings: Settings, files: list[SourceFile]) -> Manifest | None:
+def _finished(
+    out: Path, settings: dict[str, JsonValue], files: list[SourceFile]
+) -> Manifest | None:
     """The manifest of a finished folder that is the same; a different one raises DataError."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
@@ -129,8 +151,11 @@ def _finished(out: Path, settings: Settings, files: list[SourceFile]) -> Manifes
             f"choose another --out, or remove it ({error.message})",
         ) from None
     if manifest.settings != settings:
-        old, new = manifest.settings.model_dump(), settings.model_dump()
-        names = [name for name in new if old[name] != new[name]]
+        names = [
+            name
+            for name in sorted({*settings, *manifest.settings})
+            if manifest.settings.get(name) != settings.get(name)
+        ]
         different = f"with other settings: {', '.join(names)}"
     elif _contents(manifest.files) != _contents(files):
         different = "from other sources"
@@ -142,115 +167,72 @@ def _finished(out: Path, settings: Settings, files: list[SourceFile]) -> Manifes
     )
 
 
-@dataclass(frozen=True)
-class _Parsed:
-    row: Row
-    item: Conversation | Document
-
-
-def _parsed(row: Row | Reject) -> _Parsed | Reject:
-    if isinstance(row, Reject):
-        return row
-    try:
-        return _Parsed(row, parse(row.record))
-    except DataError as error:
-        return row.reject(error)
-
-
 def _contents(files: Sequence[SourceFile]) -> list[tuple[str, str]]:
     """What sources are, wherever they lie."""
-    return [(Path(file.path).name, file.sha256) for file in files]
-
-
-def _characters(row: _Parsed | Reject) -> int:
-    if isinstance(row, Reject):
-        return 0
-    if isinstance(row.item, Document):
-        return len(row.item.text)
-    return sum(len(message.content) for message in row.item.messages)
+    return [(Path(file.name).name, file.sha256) for file in files]
 
 
 def _fill(
     folder: Path,
     config: DataPrepareConfig,
-    settings: Settings,
-    tokenizer: PreTrainedTokenizerFast,
+    settings: dict[str, JsonValue],
+    tokenizer: PreTrainedTokenizerFast | None,
     files: Sequence[SourceFile],
     talk: Talk,
 ) -> Manifest:
     from tongwen.tokenizer import save_tokenizer, tokenizer_hash
 
-    save_tokenizer(tokenizer, folder / "tokenizer")
-    encoder = Encoder(tokenizer, config.max_length)
-    with Account(folder, len(tokenizer)) as account:
-        for file in files:
-            with talk.waiting(file.path):
-                _read(file, config, encoder, account)
-            talk.source(account.sources[-1])
-    splits = account.splits()
-    rejected = sum(source.rejected for source in account.sources)
-    manifest = Manifest(
-        tongwen=tongwen.__version__,
-        settings=settings,
-        tokenizer=Vocabulary(size=len(tokenizer), hash=tokenizer_hash(tokenizer)),
-        rows_in=sum(source.rows for source in account.sources),
-        used=splits["train"].rows,
-        held_out=splits["held_out"].rows,
-        rejected=rejected,
-        splits=splits,
-        sources=account.sources,
-    )
-    assert manifest.rows_in == manifest.used + manifest.held_out + manifest.rejected, manifest
-    talk.reasons(account.reasons)
-    if manifest.used == 0:
-        raise _nothing(manifest)
+    with Pipeline(config, files, folder, talk, config.seed, config.hold_out) as pipeline:
+        if tokenizer is None:
+            sample = Sample(files, pipeline.sifting)
+            tokenizer = tokenizer_of(sample, config.vocab_size, talk)
+        save_tokenizer(tokenizer, folder / "tokenizer")
+        with TokenSink(folder, len(tokenizer)) as sink:
+            for sound in pipeline.sounds(Encoding(tokenizer, config)):
+                sink.add(sound.split, sound.product)
+        manifest = Manifest(
+            tongwen=tongwen.__version__,
+            settings=settings,
+            tokenizer=Vocabulary(size=len(tokenizer), hash=tokenizer_hash(tokenizer)),
+            balance=pipeline.account.balance,
+            notes=dict(sorted(pipeline.account.notes.items())),
+            cut_tokens=sink.cut_tokens,
+            benchmarks=pipeline.account.benchmarks(),
+            splits=sink.splits(),
+            sources=pipeline.account.sources,
+        )
+    assert manifest.balance.balanced, manifest.balance
+    talk.reasons(pipeline.account.reasons)
+    if manifest.balance.used == 0:
+        raise _nothing(manifest.balance)
     save_manifest(manifest, folder)
     return manifest
 
 
-def _nothing(manifest: Manifest) -> DataError:
-    if manifest.rows_in == 0:
+def _nothing(balance: Balance) -> DataError:
+    if balance.rows_in == 0:
         return DataError("the sources hold no rows", "give files that are not empty")
-    if manifest.held_out:
+    if balance.held_out:
         return DataError(
-            f"all {manifest.held_out} good rows are held out, none is left to train on",
+            f"all {balance.held_out} good rows are held out, none is left to train on",
             "lower --hold-out, or give more rows",
         )
     return DataError(
-        f"all {manifest.rows_in:,} rows are rejected, nothing is left to train on",
+        f"none of the {balance.rows_in:,} rows is left to train on: {balance}",
         "the reasons stand above, each with the file and line where it was met first",
     )
-
-
-def _read(file: SourceFile, config: DataPrepareConfig, encoder: Encoder, account: Account) -> None:
-    source = open_source(Path(file.path))
-    for group in grouped(map(_parsed, source.rows()), _characters):
-        items = [row.item for row in group if isinstance(row, _Parsed)]
-        encoded = iter(encoder.encode(items))
-        for row in group:
-            if isinstance(row, Reject):
-                account.reject(row)
-                continue
-            result = next(encoded)
-            if isinstance(result, DataError):
-                account.reject(row.row.reject(result))
-                continue
-            split = split_of(row.item, config.seed, config.hold_out)
-            account.accept(split, layout_of(row.row.record), result)
-    account.close_source(file, source)
 
 
 def _result(out: Path, manifest: Manifest, reused: bool) -> DataPrepareResult:
     train = manifest.splits["train"]
     return DataPrepareResult(
         out=out,
-        rows_in=manifest.rows_in,
-        used=manifest.used,
-        held_out=manifest.held_out,
-        rejected=manifest.rejected,
+        rows_in=manifest.balance.rows_in,
+        **manifest.balance.outcomes(),
         items=train.items,
         tokens=train.tokens,
         trained_tokens=train.trained_tokens,
+        cut_tokens=manifest.cut_tokens,
         vocab_size=manifest.tokenizer.size,
         splits=manifest.splits,
         rejects=out / REJECTS,

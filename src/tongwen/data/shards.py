@@ -6,20 +6,23 @@ One split of a prepared folder is three files:
                 uint32 above, little endian
     mask.bin    uint8 per token; 1 where the token carries loss
     index.bin   one packed record per item: `end` u8 (where its tokens end, exclusive), `bytes` u4
-                (UTF-8 bytes of its text that carries loss), `language` u1 (place in LANGUAGES)
+                (UTF-8 bytes of its text that carries loss), `language` u1 (place in LANGUAGES),
+                `kind` u1 (place in KINDS)
 
-An item is a conversation, a document or a piece of a long document. Nothing else is stored, so the
-width of a token follows from the sizes of the files, and sizes that disagree betray a file that is
-cut off or does not belong. Limit: 4 GiB of text in one item.
+An item is a conversation, a document or a piece of a long document, or one answer of a preference:
+the chosen one, directly followed by the rejected one. Nothing else is stored, so the width of a
+token follows from the sizes of the files, and sizes that disagree betray a file that is cut off or
+does not belong. Limit: 4 GiB of text in one item.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +32,18 @@ from tongwen.errors import DataError
 Split = Literal["train", "held_out"]
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 
+Kind = Literal["text", "conversation", "chosen", "rejected", "good", "bad"]
+
 LANGUAGES: Final = ("zh", "en", "mixed", "other")
-INDEX: Final = np.dtype([("end", "<u8"), ("bytes", "<u4"), ("language", "u1")])
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+INDEX: Final = np.dtype([("end", "<u8"), ("bytes", "<u4"), ("language", "u1"), ("kind", "u1")])
+WITHOUT_KINDS: Final = np.dtype([("end", "<u8"), ("bytes", "<u4"), ("language", "u1")])
+"""The index before it told kinds apart."""
 MASK: Final = np.dtype("u1")
+RECORD: Final = struct.Struct("<QIBB")
+"""INDEX, for one record."""
+COPIED: Final = 1 << 20
+"""Tokens or records that are copied at once."""
 NARROW: Final = np.dtype("<u2")
 WIDE: Final = np.dtype("<u4")
 REBUILD: Final = "prepare the data again with `tongwen data prepare`"
@@ -57,6 +69,7 @@ class TokenWriter:
         mask: Sequence[bool] | npt.NDArray[np.bool_],
         text_bytes: int,
         language: str,
+        kind: Kind,
     ) -> None:
         """Append one item; `text_bytes` are the UTF-8 bytes of its text that carries loss."""
         assert 0 < len(ids) == len(mask), "an item needs tokens, each with its mask"
@@ -66,8 +79,21 @@ class TokenWriter:
         self._end += len(ids)
         self._ids.write(wide.astype(self._dtype).tobytes())
         self._mask.write(np.asarray(mask, dtype=np.bool_).tobytes())
-        record = (self._end, text_bytes, LANGUAGES.index(language))
-        self._index.write(np.array(record, dtype=INDEX).tobytes())
+        record = (self._end, text_bytes, LANGUAGES.index(language), KINDS.index(kind))
+        self._index.write(RECORD.pack(*record))
+
+    def append(self, store: TokenStore) -> None:
+        """Append all items of a store that was made with the same tokenizer."""
+        for start in range(0, store.tokens, COPIED):
+            ids, mask = store.stretch(start, start + COPIED)
+            assert ids.dtype == self._dtype, "one tokenizer has one width"
+            self._ids.write(ids.tobytes())
+            self._mask.write(mask.tobytes())
+        for start in range(0, len(store), COPIED):
+            index = store.records(start, start + COPIED)
+            index["end"] += self._end
+            self._index.write(index.tobytes())
+        self._end += store.tokens
 
     def close(self) -> None:
         """Hand everything to the system; the folder as a whole is synced by who wrote it."""
@@ -91,6 +117,7 @@ class TokenStore:
     def __init__(self, ids: Tokens, mask: npt.NDArray[np.bool_], index: npt.NDArray[Any]) -> None:
         self._ids = ids
         self._mask = mask
+        self._index = index
         self._ends: npt.NDArray[np.int64] = index["end"].astype(np.int64)
         self.lengths: npt.NDArray[np.int64] = np.diff(self._ends, prepend=0)
         """Tokens of each item."""
@@ -98,12 +125,15 @@ class TokenStore:
         """UTF-8 bytes of each item's text that carries loss."""
         self.languages: npt.NDArray[np.uint8] = np.ascontiguousarray(index["language"])
         """Language of each item, as its place in LANGUAGES."""
+        self.kinds: npt.NDArray[np.uint8] = np.ascontiguousarray(index["kind"])
+        """Kind of each item, as its place in KINDS."""
 
     @classmethod
     def open(cls, folder: Path, split: Split) -> TokenStore:
         """Open one split of a prepared folder; a damaged or foreign one raises DataError."""
         place = folder / split
         mask_bytes = _size(place / "mask.bin")
+        _check_kinds_are_there(place / "index.bin", mask_bytes)
         index = _map(place / "index.bin", INDEX)
         ids = _map(place / "ids.bin", _token_type(place, mask_bytes))
         mask = _map(place / "mask.bin", MASK)
@@ -120,6 +150,8 @@ class TokenStore:
             raise DataError(
                 f"{place / 'index.bin'} is damaged: it has an unknown language", REBUILD
             )
+        if np.any(index["kind"] >= len(KINDS)):
+            raise DataError(f"{place / 'index.bin'} is damaged: it has an unknown kind", REBUILD)
         return cls(ids, mask.view(np.bool_), index)
 
     def __len__(self) -> int:
@@ -134,6 +166,19 @@ class TokenStore:
         """Which tokens of item `i` carry loss, as a view of the file."""
         start, end = self._span(i)
         return self._mask[start:end]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all items together."""
+        return len(self._ids)
+
+    def stretch(self, start: int, end: int) -> tuple[Tokens, npt.NDArray[np.bool_]]:
+        """Tokens from one place to another, whatever items they are of, each with its mask."""
+        return self._ids[start:end], self._mask[start:end]
+
+    def records(self, start: int, end: int) -> npt.NDArray[Any]:
+        """A copy of a part of the index."""
+        return self._index[start:end].copy()
 
     def _span(self, i: int) -> tuple[int, int]:
         if not 0 <= i < len(self):
@@ -151,6 +196,16 @@ def _size(path: Path) -> int:
             f"{path.parent.name}/{path.name}",
             "give the folder that `tongwen data prepare` wrote",
         ) from None
+
+
+def _check_kinds_are_there(path: Path, tokens: int) -> None:
+    if _size(path) and _size(path) % WITHOUT_KINDS.itemsize == 0:
+        ends = np.memmap(path, dtype=WITHOUT_KINDS, mode="r")["end"]
+        if ends[-1] == tokens and np.all(ends[1:] > ends[:-1]):
+            raise DataError(
+                f"{path} is of an older version and does not say of what kind its items are",
+                REBUILD,
+            )
 
 
 def _token_type(place: Path, tokens: int) -> np.dtype[np.uint16] | np.dtype[np.uint32]:

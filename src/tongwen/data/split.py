@@ -6,16 +6,21 @@ import hashlib
 import json
 
 from tongwen.data.shards import Split
-from tongwen.messages import Conversation, Document
+from tongwen.messages import Conversation, Document, Item
 
 
-def split_of(item: Conversation | Document, seed: int, hold_out: float) -> Split:
+def split_of(item: Item, seed: int, hold_out: float) -> Split:
     """Where a row goes, by its content alone."""
-    content = (
-        item.text
-        if isinstance(item, Document)
-        else [[message.role, message.content] for message in item.messages]
-    )
-    text = json.dumps([seed, content], ensure_ascii=False)
+    text = json.dumps([seed, _content(item)], ensure_ascii=False)
     digest = hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest()
     return "held_out" if int.from_bytes(digest, "big") < hold_out * 2**64 else "train"
+
+
+def _content(item: Item) -> object:
+    match item:
+        case Document():
+            return item.text
+        case Conversation():
+            return [[message.role, message.content] for message in item.messages]
+        case _:
+            return item.to_record()

@@ -10,8 +10,8 @@ from typing import Final
 from rich.console import Console
 
 from tongwen.data.account import REJECTS, Reason
-from tongwen.data.manifest import Counts, Manifest, SourceCounts, SourceFile
-from tongwen.sources import SUFFIXES, Expanded
+from tongwen.data.manifest import Balance, Contamination, Counts, Manifest, SourceCounts, SourceFile
+from tongwen.sources import Expanded
 
 SHOWN: Final = 5
 
@@ -44,8 +44,8 @@ class Talk:
             more = ", …" if len(expanded.ignored) > SHOWN else ""
             number = len(expanded.ignored)
             self._say(
-                f"left out: {_count(number, 'file')} that {'does' if number == 1 else 'do'} not "
-                f"end in {' '.join(SUFFIXES)} ({names}{more})",
+                f"left out: {_count(number, 'file')} that {'holds' if number == 1 else 'hold'} no "
+                f"data ({names}{more})",
                 style="yellow",
             )
 
@@ -67,45 +67,68 @@ class Talk:
 
     def source(self, source: SourceCounts) -> None:
         """What became of the rows of one file."""
-        if source.rows == 0:
+        if source.note:
+            self._say(f"{source.path}: {source.note}", style="yellow")
+        if source.rows_in == 0:
             self._say(f"{source.path}: no rows, the file is empty", style="yellow")
             return
         kinds = [source.form]
         kinds += [layout for layout in source.layouts if layout != source.form]
-        encoding = source.encoding or "unknown encoding"
-        line = f"{source.path}: {', '.join(kinds)}, {encoding}: {_count(source.rows, 'row')}"
-        parts = {
-            "used": source.used,
-            "held out": source.held_out,
-            "rejected": source.rejected,
-        }
+        if source.encoding:
+            kinds.append(source.encoding)
+        parts = {name.replace("_", " "): count for name, count in source.outcomes().items()}
         outcome = ", ".join(f"{count:,} {name}" for name, count in parts.items() if count)
-        self._say(f"{line} → {outcome}", style="yellow" if source.rejected else "")
+        lost = source.rows_in - source.used - source.held_out
+        self._say(
+            f"{source.path}: {', '.join(kinds)}: {_count(source.rows_in, 'row')} → {outcome}",
+            style="yellow" if lost else "",
+        )
 
     def reasons(self, reasons: Mapping[str, Reason]) -> None:
         """The most frequent reasons of rejects, each with its first place."""
         ranked = sorted(reasons.items(), key=lambda item: -item[1].count)
         for kind, reason in ranked[:SHOWN]:
-            self._say(f"  {reason.count:,} × {kind} (first: {reason.first})", style="yellow")
+            self._say(
+                f"  {reason.outcome} {reason.count:,} × {kind} (first: {reason.first})",
+                style="yellow",
+            )
         if len(ranked) > SHOWN:
             rest = sum(reason.count for _, reason in ranked[SHOWN:])
             self._say(f"  {rest:,} × {_count(len(ranked) - SHOWN, 'other reason')}", style="yellow")
 
+    def balance(self, balance: Balance, rejects: Path) -> None:
+        """What became of all rows."""
+        self._say(str(balance))
+        if balance.rows_in > balance.used + balance.held_out:
+            self._say(f"rows that are not used, each with its reason: {rejects}", style="yellow")
+
+    def benchmarks(self, benchmarks: Sequence[Contamination]) -> None:
+        """What was found of the benchmarks that were looked for."""
+        for one in benchmarks:
+            self._say(
+                f"benchmark {one.name}: {one.found:,} of {one.items:,} questions found, in "
+                f"{_count(one.rows, 'row')}, which are left out",
+                style="yellow" if one.found else "",
+            )
+
     def end(self, manifest: Manifest, out: Path) -> None:
-        """The balance."""
-        self._say(
-            f"rows_in {manifest.rows_in:,} = used {manifest.used:,} + held_out "
-            f"{manifest.held_out:,} + rejected {manifest.rejected:,}"
-        )
-        if manifest.rejected:
-            self._say(f"rejected rows, each with its reason: {out / REJECTS}", style="yellow")
+        """The balance, and what there is to train on."""
+        self.balance(manifest.balance, out / REJECTS)
+        self.benchmarks(manifest.benchmarks)
+        for note, rows in manifest.notes.items():
+            self._say(f"noted: {note}, in {_count(rows, 'row')}")
+        if manifest.cut_tokens:
+            self._say(
+                f"left out for the length: {manifest.cut_tokens:,} tokens of rows in use",
+                style="yellow",
+            )
         for name, split in manifest.splits.items():
             if split.tokens:
                 self._say(
                     f"{name}: {_count(split.items, 'item')}, {split.tokens:,} tokens, "
                     f"{split.trained_tokens:,} of them trained; {_shares(split.languages)}"
                 )
-        if not manifest.held_out and manifest.settings.hold_out:
+        if not manifest.balance.held_out and manifest.settings["hold_out"]:
             self._say(
                 "nothing is held out: with so few rows the loss on unseen text cannot be measured; "
                 "raise --hold-out or give more rows",

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tongwen.config import TokenizerTrainConfig
-from tongwen.data.manifest import SourceFile, fingerprint
-from tongwen.data.split import split_of
+from tongwen.config import CleaningConfig, TokenizerTrainConfig
+from tongwen.config.tokenizer import TokenizerKind
+from tongwen.data.flow import Reading, flow
+from tongwen.data.manifest import SourceFile, fingerprints
 from tongwen.data.talk import Talk
+from tongwen.data.work import Nothing, Sifting, Task, Turned, Worker
 from tongwen.errors import DataError
 from tongwen.files import new_folder
-from tongwen.messages import Conversation, Document, parse
-from tongwen.sources import Reject, expand, open_source
+from tongwen.messages import Item, spoken
+from tongwen.sources import TextRows, expand
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -46,12 +48,14 @@ def tokenizer_train(config: TokenizerTrainConfig) -> TokenizerTrainResult:
     if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
         raise DataError(f"{config.out} exists already", "choose another --out, or remove it first")
     expanded = expand(config.sources)
-    files = [fingerprint(path) for path in expanded.files]
+    files = fingerprints(expanded)
     talk = Talk()
     talk.begin(expanded, files, config.out)
-    sample = Sample(files, hold_out=0.0, seed=0)
-    tokenizer = tokenizer_of(sample, config.vocab_size, talk)
-    talk.left_out(sample.rows, sample.rejected)
+    sample = Sample(files, Sifting(CleaningConfig(clean=["none"])))
+    tokenizer = tokenizer_of(
+        sample, config.vocab_size, talk, config.kind, config.split_digits, config.specials
+    )
+    talk.left_out(sample.rows, sample.left_out)
     if sample.lines == 0:
         raise DataError(
             f"none of the {sample.rows:,} rows has text to train on",
@@ -64,16 +68,25 @@ def tokenizer_train(config: TokenizerTrainConfig) -> TokenizerTrainResult:
         vocab_size=len(tokenizer),
         hash=tokenizer_hash(tokenizer),
         rows_in=sample.rows,
-        rejected=sample.rejected,
+        rejected=sample.left_out,
     )
 
 
-def tokenizer_of(sample: Sample, vocab_size: int, talk: Talk) -> PreTrainedTokenizerFast:
+def tokenizer_of(
+    sample: Sample,
+    vocab_size: int,
+    talk: Talk,
+    kind: TokenizerKind = "bpe",
+    split_digits: bool = True,
+    specials: Sequence[str] = (),
+) -> PreTrainedTokenizerFast:
     """A tokenizer trained on a sample."""
     from tongwen.tokenizer import train_tokenizer
 
     with talk.waiting("training the tokenizer"):
-        tokenizer = train_tokenizer(sample, vocab_size)
+        tokenizer = train_tokenizer(
+            sample, vocab_size, kind=kind, split_digits=split_digits, specials=specials
+        )
     talk.tokenizer(len(tokenizer), vocab_size, min(sample.total_bytes, SAMPLE_BYTES))
     return tokenizer
 
@@ -83,10 +96,10 @@ class Sample:
     """Lines of the rows that are not held out; of large sources a share, drawn from the seed."""
 
     files: Sequence[SourceFile]
-    hold_out: float
-    seed: int
+    sifting: Sifting
+    text_rows: TextRows = "auto"
     rows: int = 0
-    rejected: int = 0
+    left_out: int = 0
     lines: int = 0
 
     @property
@@ -97,33 +110,22 @@ class Sample:
     def __iter__(self) -> Iterator[str]:
         share = SAMPLE_BYTES / max(self.total_bytes, 1)
         # Drawn line by line and not by content: a line that comes often must count often.
-        draw = random.Random(f"{self.seed} tokenizer sample")
+        draw = random.Random(f"{self.sifting.seed} tokenizer sample")
         for item in self._items():
-            for text in _texts(item):
+            for text in spoken(item):
                 for line in text.splitlines(keepends=True):
                     if share >= 1 or draw.random() < share:
                         self.lines += 1
                         yield line
 
-    def _items(self) -> Iterator[Conversation | Document]:
-        for file in self.files:
-            for row in open_source(Path(file.path)).rows():
+    def _items(self) -> Iterator[Item]:
+        readings = [
+            Reading(place, Path(file.path), self.text_rows) for place, file in enumerate(self.files)
+        ]
+        for done in flow(readings, Worker, Task(self.sifting, Nothing())):
+            for outcome in done.outcomes:
                 self.rows += 1
-                try:
-                    item = None if isinstance(row, Reject) else parse(row.record)
-                except DataError:
-                    item = None
-                if item is None:
-                    self.rejected += 1
-                elif split_of(item, self.seed, self.hold_out) == "train":
-                    yield item
-
-
-def _texts(item: Conversation | Document) -> Iterator[str]:
-    """The text of an item as it will be encoded: that of a conversation has the roles in it."""
-    if isinstance(item, Document):
-        yield item.text
-    else:
-        for message in item.messages:
-            yield f"{message.role}\n"
-            yield message.content
+                if isinstance(outcome, Turned):
+                    self.left_out += 1
+                elif outcome.split == "train":
+                    yield outcome.item

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from tongwen.errors import ModelError
 from tongwen.text import Utf8Stream
-from tongwen.tokenizer import token_bytes
+from tongwen.tokenizer import is_byte_level, token_bytes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -34,10 +33,9 @@ class TextStream(Protocol):
 
 def text_streams(tokenizer: PreTrainedTokenizerFast) -> Callable[[Sequence[int]], TextStream]:
     """A function that opens a stream of text behind the ids of a prompt."""
-    try:
-        table = token_bytes(tokenizer)
-    except ModelError:
+    if not is_byte_level(tokenizer):
         return lambda prompt: DifferenceStream(tokenizer, prompt)
+    table = token_bytes(tokenizer)
     return lambda _: ByteStream(table)
 
 

@@ -1,7 +1,7 @@
 """The engine of this machine: any transformers causal language model.
 
-Limits: conversations need our chat template (`tongwen.messages`); plain text works with every
-tokenizer. Prompt and answer together stay within the model's context window.
+Conversations are put into the model's own chat template (`tongwen.messages`); plain text works with
+every tokenizer. Prompt and answer together stay within the model's context window.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tongwen.engine.decode import decode
 from tongwen.engine.detokenize import text_streams
 from tongwen.engine.protocol import Generation, Sampling, Token
 from tongwen.errors import DataError, ModelError
-from tongwen.messages import CONTROL_TOKENS, Message, encode_text, render_prompt
+from tongwen.messages import CONTROL_TOKENS, Message, encode_text, render_prompt, turn_ends
 from tongwen.models import load_model, resolve_model
 from tongwen.tokenizer import load_tokenizer
 
@@ -133,13 +133,14 @@ def _parameters(place: Path) -> int:
 
 
 def _stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
-    """Tokens that end an answer: those of the generation settings, the tokenizer, and our own.
+    """Tokens that end an answer: by the generation settings, the tokenizer, the chat template.
 
     The beginning of a new turn ends an answer as well: what would follow is no text of it.
     """
     told = model.generation_config.eos_token_id if model.generation_config else None
     stop = {told} if isinstance(told, int) else set(told or ())
-    return frozenset(stop.union(_ids(tokenizer, [tokenizer.eos_token, *CONTROL_TOKENS])))
+    named = _ids(tokenizer, [tokenizer.eos_token, *CONTROL_TOKENS])
+    return frozenset(stop.union(named, turn_ends(tokenizer)))
 
 
 def _ids(tokenizer: PreTrainedTokenizerFast, tokens: Iterable[str | None]) -> list[int]:

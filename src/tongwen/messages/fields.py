@@ -8,8 +8,16 @@ from difflib import get_close_matches
 from tongwen.errors import DataError
 
 Row = Mapping[str, object]
+Notes = list[str]
+"""What was left out or changed in a row that is used: short lines that can be counted."""
 
-KEYS = ("instruction", "input", "output", "conversations", "messages", "text")
+KEYS = (
+    *("instruction", "input", "output", "history", "instances"),
+    *("conversations", "conversation", "messages", "human", "assistant", "chosen", "rejected"),
+    *("prompt", "completion", "question", "answer", "query", "response"),
+    *("text", "content", "sentence", "title", "paragraphs"),
+)
+"""Keys that a misspelt one may stand for."""
 SHOWN = 8  # keys of a row that an error lists
 LONGEST = 40  # characters of a name or value that an error quotes
 JSON_TYPES = {
@@ -30,7 +38,7 @@ def optional_text(row: Row, key: str) -> str:
 
 def text_at(row: Row, key: str, where: str = "") -> str:
     """Text under a key that must be there; `where` says in what part of the row."""
-    return as_text(f"{where}the key '{key}'", _value(row, key, where))
+    return as_text(f"{where}the key '{key}'", value_at(row, key, where))
 
 
 def as_text(where: str, value: object) -> str:
@@ -42,17 +50,22 @@ def as_text(where: str, value: object) -> str:
     return value
 
 
-def list_at(row: Row, key: str) -> list[object]:
+def list_at(row: Row, key: str, where: str = "") -> list[object]:
     """A list under a key that must be there, with something in it."""
-    value = _value(row, key)
+    return as_list(f"{where}the key '{key}'", value_at(row, key, where))
+
+
+def as_list(where: str, value: object) -> list[object]:
+    """The value itself, which must be a list with something in it."""
     if not isinstance(value, list):
-        raise DataError(f"the key '{key}' is {type_name(value)}, not a list", "write a list there")
+        raise DataError(f"{where} is {type_name(value)}, not a list", "write a list there")
     if not value:
-        raise DataError(f"the key '{key}' is an empty list", "fill it in, or remove the row")
+        raise DataError(f"{where} is an empty list", "fill it in, or remove the row")
     return value
 
 
-def _value(row: Row, key: str, where: str = "") -> object:
+def value_at(row: Row, key: str, where: str = "") -> object:
+    """What is under a key that must be there."""
     if key in row:
         return row[key]
     near = get_close_matches(key, [name for name in row if name not in KEYS], n=1)
@@ -61,6 +74,11 @@ def _value(row: Row, key: str, where: str = "") -> object:
         hint = f"did you mean '{key}' instead of {shown(near[0])}?"
     present = f"there are {quoted(row)}" if row else "there is none"
     raise DataError(f"{where}the key '{key}' is missing; {present}", hint)
+
+
+def filled(row: Row, *keys: str) -> list[str]:
+    """Those of the keys that hold something: not null, not empty, not the text of an empty list."""
+    return [key for key in keys if row.get(key) not in (None, "", [], {}, "[]")]
 
 
 def blank(text: str) -> bool:

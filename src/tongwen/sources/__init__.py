@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from tongwen.sources.files import (
-    SUFFIXES,
-    Expanded,
-    Reject,
-    Row,
-    Source,
-    expand,
-    iter_rows,
-    open_source,
-)
+from tongwen.sources.expand import Expanded, expand
+from tongwen.sources.files import Source, iter_rows, open_source
+from tongwen.sources.recognise import SUFFIXES
+from tongwen.sources.rows import Reject, Row
+from tongwen.sources.texts import TextRows
 
 __all__ = [
     "SUFFIXES",
@@ -19,6 +14,7 @@ __all__ = [
     "Reject",
     "Row",
     "Source",
+    "TextRows",
     "expand",
     "iter_rows",
     "open_source",

@@ -1,65 +1,46 @@
-"""Rows of files: what `data prepare` counts.
+"""Files become rows: what `data prepare` counts.
 
-    .txt .md        one document per file
-    .json .jsonl    JSON lines, a JSON array, or JSON objects one after another; which of them is
-                    recognised by the content, since `.json` files often hold lines
+| form | rows |
+|---|---|
+| text (.txt, .md) | a document for each file, or for each line |
+| JSON lines, array, objects | a value each |
+| CSV, TSV, Excel | a record for each line below the names of the columns |
+| Parquet, Arrow, Feather | a record for each row |
+| HTML, PDF, Word, EPUB, PowerPoint | one document |
+| zip | the rows of its members |
 
-A row is one document or one JSON value; a blank line is none. What cannot be read becomes a Reject
-that says where, why and what to do; nothing is passed over in silence. Memory is bounded by the
-longest row, and JSON rows are limited to 4 MB.
-
-Encoding: JSON is UTF-8, as its standard says, or UTF-16 with a byte order mark; bytes that are not
-UTF-8 reject their line. Text may also be GB18030 or Big5, where that is certain.
+Each may be packed as .gz or .zst. The form is recognised by the content. What cannot be read
+becomes a Reject that says where, why and what to do; nothing is passed over in silence, and memory
+is bounded whatever the size of a file.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from tongwen.errors import DataError
+from tongwen.sources import recognise as forms
+from tongwen.sources.compressed import Content, File, Member, members
+from tongwen.sources.dialect import CSV, TSV
+from tongwen.sources.documents import document_rows
+from tongwen.sources.expand import expand
 from tongwen.sources.jsonrows import Value, json_lines, json_values
-from tongwen.text import detect_encoding
+from tongwen.sources.recognise import Kind, ending_of, is_data, recognise, surprise
+from tongwen.sources.rows import Reject, Row
+from tongwen.sources.tables import arrow_rows, csv_rows, parquet_rows
+from tongwen.sources.texts import WHOLE, TextRows, longer_than, text_rows
 
-Form = Literal["text", "JSON lines", "JSON array", "JSON objects"]
+SHOWN: Final = 3
+"""Members of an archive that are named where many are left out."""
+LOOKED_AT: Final = 100
+"""Members of an archive whose forms are told before they are read."""
 
-TEXT_SUFFIXES: Final = (".txt", ".md")
-JSON_SUFFIXES: Final = (".json", ".jsonl")
-SUFFIXES: Final = TEXT_SUFFIXES + JSON_SUFFIXES
-HEAD: Final = 1 << 16
-MANY_NULS: Final = 8
-"""UTF-8 with a NUL among more bytes than this is damaged text rather than UTF-16."""
-BYTE_ORDER_MARKS: Final = {
-    b"\xef\xbb\xbf": "utf-8-sig",
-    b"\xff\xfe": "utf-16",
-    b"\xfe\xff": "utf-16",
-}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One record as it stands in its file, not yet understood."""
-
-    file: Path
-    line: int
-    record: object
-
-    def reject(self, error: DataError) -> Reject:
-        """This row, refused for what it holds."""
-        return Reject(self.file, self.line, error.message, error.hint)
-
-
-@dataclass(frozen=True)
-class Reject:
-    """One row that cannot be used: where it is, what is wrong, what to do."""
-
-    file: Path
-    line: int
-    reason: str
-    hint: str | None = None
+Read = Callable[[], Iterator[Row | Reject]]
 
 
 @dataclass(frozen=True)
@@ -67,82 +48,91 @@ class Source:
     """One file, its form and encoding recognised."""
 
     path: Path
-    form: Form
-    encoding: str | None
-    """None where it is not certain; the row is then a Reject."""
+    form: str
+    """What people call it: `JSON lines`, `CSV, gzip`, `PDF`, `zip of CSV, text`."""
+    encoding: str | None = None
+    """None for a binary form, and for a text where it is not certain; the row is then a Reject."""
+    note: str | None = None
+    """What else a person should know: a wrong ending, columns without names, a file in pieces."""
+    read: Read = field(default=partial(iter, ()), repr=False, compare=False)
 
     def rows(self) -> Iterator[Row | Reject]:
-        """Read the file from its beginning."""
-        if self.form == "text":
-            yield from _document(self.path, self.encoding)
-            return
-        read = json_lines if self.form == "JSON lines" else json_values
-        for value in read(self.path, self.encoding or "utf-8"):
-            yield _row(self.path, value)
+        """Read the file from its beginning; what breaks off on the way ends with a Reject."""
+        line = 0
+        try:
+            for row in self.read():
+                line = row.line
+                yield row
+        except DataError as error:
+            yield Reject(self.path, line + 1, error.message, error.hint)
 
 
-@dataclass(frozen=True)
-class Expanded:
-    """The files that sources stand for, and those in folders that are not of a known kind."""
+def open_source(path: Path, text_rows: TextRows = "auto") -> Source:
+    """Recognise the form and the encoding of one file.
 
-    files: tuple[Path, ...]
-    ignored: tuple[Path, ...]
-
-
-def expand(sources: Sequence[Path]) -> Expanded:
-    """The files behind files and folders: folders sorted, hidden files left out, no file twice."""
-    files: dict[Path, Path] = {}
-    ignored: dict[Path, Path] = {}
-    for source in sources:
-        if source.is_dir():
-            for path in _walk(source):
-                kind = files if path.suffix.lower() in SUFFIXES else ignored
-                kind.setdefault(path.resolve(), path)
-        elif source.is_file():
-            if source.suffix.lower() not in SUFFIXES:
-                raise DataError(
-                    f"cannot tell what {source} is by its ending",
-                    f"data files end in {', '.join(SUFFIXES)}",
-                )
-            files.setdefault(source.resolve(), source)
-        else:
-            raise DataError(f"{source} does not exist", "check the path for a slip of the pen")
-    if not files:
-        listed = ", ".join(str(source) for source in sources)
-        raise DataError(f"no data files in {listed}", f"data files end in {', '.join(SUFFIXES)}")
-    return Expanded(tuple(files.values()), tuple(ignored.values()))
+    `text_rows` says what a document of a text file is: the whole `file`, each `line`, or (auto) the
+    file, unless it is larger than 64 MB; then groups of paragraphs. A DataError where the file
+    cannot be opened at all.
+    """
+    File(path).open().close()
+    return _open(File(path), text_rows)
 
 
-def open_source(path: Path) -> Source:
-    """Recognise the form and the encoding of one file."""
-    data = _read(path, HEAD)
-    marked = next((name for mark, name in BYTE_ORDER_MARKS.items() if data.startswith(mark)), None)
-    if path.suffix.lower() in TEXT_SUFFIXES:
-        return Source(path, "text", marked or _text_encoding(path))
-    encoding = marked or "utf-8"
-    return Source(path, _form(data.decode(encoding, errors="ignore")), encoding)
-
-
-def iter_rows(sources: Sequence[Path]) -> Iterator[Row | Reject]:
-    """All rows of files and folders, in order; a row that cannot be read is a Reject."""
+def iter_rows(
+    sources: Sequence[str | Path], text_rows: TextRows = "auto"
+) -> Iterator[Row | Reject]:
+    """All rows of sources, in order; a row that cannot be read is a Reject."""
     for path in expand(sources).files:
-        yield from open_source(path).rows()
+        yield from open_source(path, text_rows).rows()
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield Path(place, name)
-
-
-def _read(path: Path, size: int = -1) -> bytes:
+def _open(content: Content, rows: TextRows) -> Source:
     try:
-        with path.open("rb") as file:
-            return file.read(size)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+        plain, kind = recognise(content)
+    except DataError as error:
+        return _refused(content, error.message, error.hint)
+    if kind.form == forms.ZIP:
+        return _open_zip(content, rows)
+    form = f"{kind.form}, {kind.packing}" if kind.packing else kind.form
+    read = partial(_read, plain, kind, rows)
+    return Source(content.name, form, kind.encoding, _note(plain, kind, rows), read)
+
+
+def _note(content: Content, kind: Kind, rows: TextRows) -> str | None:
+    notes = [surprise(kind, ending_of(content, packed=kind.packing is not None))]
+    if kind.dialect and not kind.dialect.header:
+        notes.append("without names of columns, which are called column_1, column_2, …")
+    if kind.form == forms.TEXT and kind.encoding and rows == "auto" and _is_huge(content):
+        notes.append(
+            f"larger than {WHOLE // 1_000_000} MB: read in pieces of whole paragraphs or lines; "
+            "text_rows = line makes each line a document"
+        )
+    return "; ".join(note for note in notes if note) or None
+
+
+def _is_huge(content: Content) -> bool:
+    try:
+        return longer_than(content, WHOLE)
+    except DataError:
+        return False
+
+
+def _read(content: Content, kind: Kind, rows: TextRows) -> Iterator[Row | Reject]:
+    if kind.form == forms.TEXT:
+        return text_rows(content, kind.encoding, rows)
+    if kind.form in (forms.JSON_LINES, forms.JSON_ARRAY, forms.JSON_OBJECTS):
+        read = json_lines if kind.form == forms.JSON_LINES else json_values
+        return (_row(content.name, value) for value in read(content, kind.encoding or "utf-8"))
+    if kind.form in (CSV, TSV):
+        if kind.encoding is None or kind.dialect is None:
+            return text_rows(content, kind.encoding, "file")
+        return csv_rows(content, kind.encoding, kind.dialect)
+    if kind.form == forms.PARQUET:
+        return parquet_rows(content)
+    if kind.form in (forms.ARROW, forms.FEATHER):
+        return arrow_rows(content)
+    assert kind.form in forms.DOCUMENTS, kind.form
+    return document_rows(content, kind.form)
 
 
 def _row(path: Path, value: Value) -> Row | Reject:
@@ -151,54 +141,53 @@ def _row(path: Path, value: Value) -> Row | Reject:
     return Row(path, value.line, value.record)
 
 
-def _form(head: str) -> Form:
-    lines = [line.strip() for line in head.split("\n") if line.strip()]
-    first, second = [*lines, "", ""][:2]
-    if first.startswith("["):
-        return "JSON lines" if first.endswith("]") and second.startswith("[") else "JSON array"
-    if first == "{" or (first.startswith("{") and second.startswith('"')):
-        return "JSON objects"
-    return "JSON lines"
-
-
-def _text_encoding(path: Path) -> str | None:
-    data = _read(path)
-    if data.count(0) * MANY_NULS < len(data) and _is_utf8(data):
-        return "utf-8"
+def _open_zip(content: Content, rows: TextRows) -> Source:
+    if not isinstance(content, File):
+        return _refused(content, "an archive within an archive", "unpack it first")
     try:
-        return detect_encoding(data)
-    except DataError:
-        return None
+        with zipfile.ZipFile(content.name) as archive:
+            data, left_out = _sorted_out(archive)
+            opened = [_open(member, rows) for member in data[:LOOKED_AT]]
+    except (zipfile.BadZipFile, NotImplementedError, OSError):
+        return _refused(content, "the archive is damaged or cut off", "download or pack it again")
+    found = {source.form for source in opened} - {"unreadable"}
+    encodings = {source.encoding for source in opened if source.encoding}
+    return Source(
+        content.name,
+        f"zip of {', '.join(sorted(found))}" if found else forms.ZIP,
+        encodings.pop() if len(encodings) == 1 else None,
+        f"left out as no data: {_listed(left_out)}" if left_out else None,
+        partial(_read_zip, content.name, rows),
+    )
 
 
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
+def _read_zip(path: Path, rows: TextRows) -> Iterator[Row | Reject]:
+    with zipfile.ZipFile(path) as archive:
+        locked = [member.name.name for member in members(archive) if member.locked]
+        if locked:
+            yield Reject(
+                path,
+                1,
+                f"protected by a password: {_listed(locked)}",
+                "unpack the archive with its password first",
+            )
+        for member in _sorted_out(archive)[0]:
+            yield from _open(member, rows).rows()
 
 
-def _document(path: Path, encoding: str | None) -> Iterator[Row | Reject]:
-    data = _read(path)
-    try:
-        text = data.decode(encoding or detect_encoding(data))
-    except DataError as error:
-        yield Reject(path, 1, error.message, error.hint)
-        return
-    except UnicodeDecodeError as error:
-        # The codec may have taken a byte order mark away before it counted.
-        place = error.start + len(data) - len(error.object)
-        line = data.count(b"\n", 0, place) + 1
-        yield Reject(
-            path,
-            line,
-            f"byte 0x{data[place]:02X} at offset {place} is not {error.encoding}",
-            "save the file as UTF-8",
-        )
-        return
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        yield Reject(path, line, "the text holds a NUL character", "remove it; is this a text?")
-    elif text.strip():
-        yield Row(path, 1, {"text": text.replace("\r\n", "\n").replace("\r", "\n")})
+def _sorted_out(archive: zipfile.ZipFile) -> tuple[list[Member], list[str]]:
+    """The members that are read, and the names of those that are no data."""
+    open_members = [member for member in members(archive) if not member.locked]
+    data = [member for member in open_members if is_data(member)]
+    kept = {member.name for member in data}
+    return data, [member.name.name for member in open_members if member.name not in kept]
+
+
+def _refused(content: Content, reason: str, hint: str | None) -> Source:
+    reject = Reject(content.name, 1, reason, hint)
+    return Source(content.name, "unreadable", read=partial(iter, (reject,)))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from tongwen.errors import DataError
+from tongwen.sources.compressed import Content
+from tongwen.sources.texts import open_text
 from tongwen.sources.window import CHUNK, Window
 from tongwen.text import detect_encoding
 
@@ -54,9 +56,9 @@ STRICT: Final = json.JSONDecoder(object_pairs_hook=_unique)
 LENIENT: Final = json.JSONDecoder(parse_int=str)
 
 
-def json_lines(path: Path, encoding: str) -> Iterator[Value]:
+def json_lines(content: Content, encoding: str) -> Iterator[Value]:
     """One value per line that is not blank."""
-    with _open(path, encoding) as file:
+    with open_text(content, encoding, newline="\n") as file:
         offset = 3 if encoding == "utf-8-sig" else 0
         number = 0
         try:
@@ -70,26 +72,20 @@ def json_lines(path: Path, encoding: str) -> Iterator[Value]:
                 elif size > RECORD_LIMIT:
                     yield _too_long(number, size)
                 else:
-                    yield _line(line, number, offset, path)
+                    yield _line(line, number, offset, content.name)
                 offset += size
         except UnicodeDecodeError as error:
             yield _undecodable(number + 1, encoding, error)
 
 
-def json_values(path: Path, encoding: str) -> Iterator[Value]:
+def json_values(content: Content, encoding: str) -> Iterator[Value]:
     """The elements of one array, or objects one after another."""
-    with _open(path, encoding) as file:
+    with open_text(content, encoding, newline="\n") as file:
         window = Window(file)
         try:
-            yield from _values(window, path)
+            yield from _values(window, content.name)
         except UnicodeDecodeError as error:
             yield _undecodable(window.line, encoding, error)
-
-
-def _open(path: Path, encoding: str) -> TextIO:
-    # Bytes that are not UTF-8 pass as lone surrogates, so that only their record is lost.
-    errors = "strict" if encoding == "utf-16" else "surrogateescape"
-    return path.open(encoding=encoding, errors=errors, newline="\n")
 
 
 def _skip_line(file: TextIO) -> int:

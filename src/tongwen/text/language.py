@@ -21,15 +21,19 @@ KANA: Final = "\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fd-\u30ff\u31f0-\u31ff
 # Letters that say nothing about the language: marks of repetition and length, bopomofo, ordinals.
 NEUTRAL: Final = "\u3005\u3006\u30fc\u3105-\u312f\u02b0-\u02ff\u00aa\u00b5\u00ba"
 
-HAN_CHAR: Final = re.compile(f"[{HAN}]")
-KANA_CHAR: Final = re.compile(f"[{KANA}]")
+HAN_CHARS: Final = re.compile(f"[{HAN}]+")
+KANA_CHARS: Final = re.compile(f"[{KANA}]+")
 LATIN_WORD: Final = re.compile(f"[{LATIN}]+(?:['’-][{LATIN}]+)*")
 OTHER_WORD: Final = re.compile(f"[^\\W\\d_{LATIN}{HAN}{KANA}{NEUTRAL}]+")
-NOT_PROSE: Final = re.compile(
+CODE_OR_LINK: Final = (
     r"```.*?```|`[^`\n]*`|\$[^$\n]+\$|</?\w[^<>\n]{0,200}>"  # code, formulas, tags
-    r"|\]\([^()\s]*\)|https?://[!-~]+|www\.[!-~]+|[\w.+-]{1,64}@[\w-]+\.[\w.]+",  # addresses
-    re.DOTALL | re.ASCII,
+    r"|\]\([^()\s]*\)|https?://[!-~]+|www\.[!-~]+"
 )
+NOT_PROSE: Final = re.compile(CODE_OR_LINK, re.DOTALL | re.ASCII)
+NOT_PROSE_WITH_MAIL: Final = re.compile(
+    CODE_OR_LINK + r"|[\w.+-]{1,64}@[\w-]+\.[\w.]+", re.DOTALL | re.ASCII
+)
+"""Apart, because looking for mail at every word takes half of the time."""
 FRAME: Final = " \t#=*_~|>-"
 """What stands around a heading, an emphasis or a row of a table."""
 CODE_SIGN: Final = re.compile(r"[][{}()<>=_\\|&+*#$@^~;`]|::|//")
@@ -48,14 +52,17 @@ JAPANESE: Final = 0.05
 
 def is_han(char: str) -> bool:
     """Whether a character is a Hanzi."""
-    return HAN_CHAR.fullmatch(char) is not None
+    return len(char) == 1 and HAN_CHARS.fullmatch(char) is not None
 
 
 def language(text: str) -> Language:
     """`zh`, `en`, `mixed` (a good part of each), or `other` (another script, or no words)."""
-    han, kana = len(HAN_CHAR.findall(text)), len(KANA_CHAR.findall(text))
+    if text.isascii():
+        han, kana, foreign = 0, 0, 0.0
+    else:
+        han, kana = _count(HAN_CHARS, text), _count(KANA_CHARS, text)
+        foreign = float(len(OTHER_WORD.findall(text)))
     chinese, english = HAN_WORDS * han, float(_latin_words(text))
-    foreign = float(len(OTHER_WORD.findall(text)))
     if kana > JAPANESE * han:
         chinese, foreign = 0.0, foreign + HAN_WORDS * (han + kana)
     words = chinese + english
@@ -66,14 +73,20 @@ def language(text: str) -> Language:
     return "en" if english >= (1 - MIXED) * words else "mixed"
 
 
+def _count(characters: re.Pattern[str], text: str) -> int:
+    """How many characters of a kind a text holds, by their runs."""
+    return sum(map(len, characters.findall(text)))
+
+
 def _latin_words(text: str) -> int:
     """How many Latin words of prose a text holds; none where more of its words are code."""
-    prose = code = 0
-    for line in NOT_PROSE.sub(" ", text).splitlines():
-        words: list[str] = LATIN_WORD.findall(line)
-        signs = CODE_SIGN.findall(line.strip(FRAME)) if words else ()
-        if len(signs) > CODE * sum(map(len, words)):
-            code += len(words)
-        else:
-            prose += len(words)
+    bare = (NOT_PROSE_WITH_MAIL if "@" in text else NOT_PROSE).sub(" ", text)
+    prose, code = len(LATIN_WORD.findall(bare)), 0
+    if prose and CODE_SIGN.search(bare):
+        for line in bare.splitlines():
+            signs = len(CODE_SIGN.findall(line.strip(FRAME)))
+            words: list[str] = LATIN_WORD.findall(line) if signs else []
+            if signs > CODE * sum(map(len, words)):
+                code += len(words)
+    prose -= code
     return prose if prose >= code else 0

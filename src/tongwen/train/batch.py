@@ -19,8 +19,7 @@ from torch import Tensor
 
 from tongwen.data import TokenStore
 from tongwen.models import Packing
-
-Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
+from tongwen.train.mix import Ints, Mixture
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,15 @@ class Items:
         self.lengths: Ints = np.concatenate([store.lengths for store in stores]).astype(np.int64)
         self.bytes: Ints = np.concatenate([store.bytes for store in stores]).astype(np.int64)
         self.languages: Ints = np.concatenate([store.languages for store in stores])
+        self.kinds: Ints = np.concatenate([store.kinds for store in stores])
 
     def __len__(self) -> int:
         return int(self._first[-1])
+
+    @property
+    def lengths_by_store(self) -> list[Ints]:
+        """Tokens of the items of each store."""
+        return np.split(self.lengths, self._first[1:-1])
 
     def ids(self, item: int) -> Ints:
         """Token ids of an item."""
@@ -83,24 +88,42 @@ class Plan:
     """Which items each optimiser step trains on, cut into micro-batches."""
 
     def __init__(
-        self, lengths: Ints, batch_tokens: int, micro_batch_tokens: int, seed: int
+        self,
+        lengths: Ints,
+        batch_tokens: int,
+        micro_batch_tokens: int,
+        seed: int,
+        mixture: Mixture | None = None,
     ) -> None:
         assert len(lengths) > 0, "a plan needs at least one item"
+        self._lengths = lengths
+        self._order = mixture or Shuffle(lengths, batch_tokens, seed)
+        self.steps_per_epoch = self._order.steps_per_epoch
+        step_tokens = mixture.step_tokens if mixture else batch_tokens
+        self.micro_batches = max(1, -(-step_tokens // micro_batch_tokens))
+
+    def step(self, step: int) -> list[Ints]:
+        """The items of step `step` (from 0), one array per micro-batch."""
+        items = self._order.step(*divmod(step, self.steps_per_epoch))
+        parts = min(self.micro_batches, len(items))
+        return [part for part in _cut(items, self._lengths[items], parts) if len(part)]
+
+
+class Shuffle:
+    """All items in a random order, each once an epoch."""
+
+    def __init__(self, lengths: Ints, batch_tokens: int, seed: int) -> None:
         self._lengths = lengths
         self._seed = seed
         total = int(lengths.sum())
         # Never more steps than items, so that no step is empty-handed by construction.
         self.steps_per_epoch = max(1, min(round(total / batch_tokens), len(lengths)))
-        self.micro_batches = max(1, -(-batch_tokens // micro_batch_tokens))
         self._order = lru_cache(maxsize=2)(self._epoch_order)
 
-    def step(self, step: int) -> list[Ints]:
-        """The items of step `step` (from 0), one array per micro-batch."""
-        epoch, place = divmod(step, self.steps_per_epoch)
+    def step(self, epoch: int, place: int) -> Ints:
+        """The items of step `place` of an epoch."""
         order, bounds = self._order(epoch)
-        items = order[bounds[place] : bounds[place + 1]]
-        parts = min(self.micro_batches, len(items))
-        return [part for part in _cut(items, self._lengths[items], parts) if len(part)]
+        return order[bounds[place] : bounds[place + 1]]
 
     def _epoch_order(self, epoch: int) -> tuple[Ints, Ints]:
         order = np.random.default_rng([self._seed, epoch, 0]).permutation(len(self._lengths))

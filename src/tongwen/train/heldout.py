@@ -15,7 +15,8 @@ import torch
 from transformers import PreTrainedModel
 
 from tongwen.data import LANGUAGES
-from tongwen.train.batch import Ints, Items
+from tongwen.train.batch import Items
+from tongwen.train.mix import Ints
 from tongwen.train.objective import language_model_losses
 
 

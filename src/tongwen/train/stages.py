@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -23,6 +24,7 @@ from tongwen.config import (
     TrainConfig,
 )
 from tongwen.data import TokenStore, data_prepare
+from tongwen.data.shards import KINDS
 from tongwen.engine import Sampling
 from tongwen.engine.local import LocalEngine
 from tongwen.errors import ConfigError, DataError
@@ -34,6 +36,7 @@ from tongwen.tokenizer import load_tokenizer, tokenizer_hash
 from tongwen.train.batch import Items, Plan
 from tongwen.train.checkpoint import Position, save_model_folder
 from tongwen.train.loop import Learner, Task, fit
+from tongwen.train.mix import Mixture, by_quota, by_weight
 from tongwen.train.objective import language_model_loss
 from tongwen.train.optim import MasterAdamW
 from tongwen.train.report import write_report
@@ -166,9 +169,46 @@ def _resolved(config: TrainConfig) -> tuple[TrainConfig, torch.dtype]:
 def _task(stage: str, config: TrainConfig, folders: Sequence[Path]) -> Task:
     items = Items([TokenStore.open(folder, "train") for folder in folders])
     held_out = Items([TokenStore.open(folder, "held_out") for folder in folders])
-    plan = Plan(items.lengths, config.batch_tokens, config.micro_batch_tokens, config.seed)
+    _check_kinds(items, stage)
+    plan = Plan(
+        items.lengths,
+        config.batch_tokens,
+        config.micro_batch_tokens,
+        config.seed,
+        _mixture(config, items, folders),
+    )
     steps = config.steps or max(1, round(config.epochs * plan.steps_per_epoch))
     return Task(stage, items, held_out if len(held_out) else None, language_model_loss, plan, steps)
+
+
+def _mixture(config: TrainConfig, items: Items, folders: Sequence[Path]) -> Mixture | None:
+    lengths = items.lengths_by_store
+    if config.quota is not None:
+        sources, tokens = by_quota(lengths, config.quota, config.incomplete)
+    elif config.mix is not None:
+        sources, tokens = by_weight(lengths, config.mix, config.batch_tokens, config.incomplete)
+    else:
+        return None
+    for source, folder in zip(sources, folders, strict=True):
+        if source.steps == 0:
+            raise DataError(
+                f"{folder} has less than a step takes of it",
+                "give `--incomplete fill`, which takes from it again, or ask for less of it",
+            )
+    return Mixture(sources, tokens, config.exhausted, config.seed)
+
+
+def _check_kinds(items: Items, stage: str) -> None:
+    counts = np.bincount(items.kinds, minlength=len(KINDS))
+    judged = {
+        name: int(counts[KINDS.index(name)]) for name in ("chosen", "rejected", "good", "bad")
+    }
+    if any(judged.values()):
+        found = ", ".join(f"{count:,} {name}" for name, count in judged.items() if count)
+        raise DataError(
+            f"the data holds judged answers ({found}), and {stage} would learn them all alike",
+            "prepare the preferences apart from the texts and conversations",
+        )
 
 
 def _check_window(task: Task, folders: Sequence[Path], window: int) -> None:
@@ -215,13 +255,14 @@ def _prepared(
     """The prepared folders that `data` means; what is raw is prepared inside the run folder."""
     folders = [path for path in config.data if (path / "manifest.json").is_file()]
     raw = [path for path in config.data if path not in folders]
+    _check_mix(config, raw)
     if raw:
         prepared = config.out / "data"
         if tokenizer is None and folders:
             tokenizer = folders[0]
         data_prepare(
             DataPrepareConfig(
-                sources=raw,
+                sources=[*raw],
                 out=prepared,
                 tokenizer=tokenizer,
                 max_length=max_length,
@@ -230,6 +271,22 @@ def _prepared(
         )
         folders.append(prepared)
     return folders
+
+
+def _check_mix(config: PretrainConfig | FinetuneConfig, raw: Sequence[Path]) -> None:
+    for name, numbers in (("mix", config.mix), ("quota", config.quota)):
+        if numbers is None:
+            continue
+        if raw:
+            raise ConfigError(
+                f"--{name} mixes prepared folders, and {raw[0]} is none",
+                f"`tongwen data prepare {raw[0]} --out FOLDER` makes one",
+            )
+        if len(numbers) != len(config.data):
+            raise ConfigError(
+                f"--{name} has {len(numbers)} numbers for the {len(config.data)} folders of --data",
+                "give one number for each, in the same order",
+            )
 
 
 def _shared_tokenizer(folders: Sequence[Path], model: Path | None) -> PreTrainedTokenizerFast:

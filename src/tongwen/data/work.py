@@ -1,0 +1,206 @@
+"""What is done with one row without regard to the others: understand it, clean it, encode it.
+
+Everything here follows from the row and the task, so it may run in any process and in any order.
+What looks at several rows together, and what writes, is in `pipeline`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+from tongwen.cleaning.benchmarks import Benchmarks, Match
+from tongwen.cleaning.cleaner import Cleaner
+from tongwen.cleaning.exact import item_key
+from tongwen.cleaning.findings import Finding
+from tongwen.cleaning.repeats import cut
+from tongwen.cleaning.survey import Cut, Duplicate, fingerprints
+from tongwen.config import CleaningConfig, DuplicatesConfig
+from tongwen.data.flow import Batch
+from tongwen.data.shards import Split
+from tongwen.data.split import split_of
+from tongwen.errors import DataError
+from tongwen.messages import Document, Item, Mapping, parse_noted, texts_of
+from tongwen.sources import Reject, Row
+
+Outcome = Literal["duplicates", "filtered", "rejected"]
+Made = Callable[[Sequence[Item]], Sequence[Any | DataError]]
+"""Makes something of each item, or says why it cannot."""
+
+
+class Make(Protocol):
+    """What is to be made of sound rows; sent to every process, which begins it there."""
+
+    def begin(self) -> Made: ...
+
+
+@dataclass(frozen=True)
+class Sifting:
+    """What decides whether a row is sound, and on which side of the split it falls."""
+
+    cleaning: CleaningConfig
+    mapping: Mapping | None = None
+    benchmarks: Benchmarks | None = None
+    seed: int = 0
+    hold_out: float = 0.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that a worker needs to know."""
+
+    sifting: Sifting
+    make: Make
+
+
+@dataclass(frozen=True)
+class Turned:
+    """A row that is not used."""
+
+    outcome: Outcome
+    reject: Reject
+    kind: str | None = None
+    """What such rows have in common, where the reason says more than that."""
+    findings: tuple[Finding, ...] = ()
+    matches: tuple[Match, ...] = ()
+    """The benchmark questions that the row holds."""
+    same_as: int | None = None
+    """Number of the earlier row that says the same."""
+
+    def repeats(self, place: str) -> Turned:
+        """This row, with the earlier one named."""
+        reject = replace(self.reject, reason=f"{self.reject.reason} {place}")
+        return replace(self, reject=reject)
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A row to use, and what was made of it."""
+
+    row: Row
+    item: Item
+    layout: str
+    split: Split
+    key: bytes
+    """Equal for rows that say the same."""
+    notes: tuple[str, ...]
+    """What was left out of the row when it was understood."""
+    findings: tuple[Finding, ...]
+    product: Any = None
+
+    def repeats(self, place: str) -> Turned:
+        """This row, turned away for what an earlier one says."""
+        return replace(_same(self.row, 1.0), findings=self.findings).repeats(place)
+
+
+class Worker:
+    """Sifts the rows of a batch and makes something of the sound ones."""
+
+    def __init__(self, task: Task) -> None:
+        self._sifting = task.sifting
+        self._cleaner = Cleaner(task.sifting.cleaning)
+        self._made = task.make.begin()
+
+    def __call__(self, batch: Batch) -> list[Sound | Turned]:
+        sifted = [
+            self._sift(row, batch.verdicts.get(number))
+            for number, row in enumerate(batch.rows, batch.first)
+        ]
+        products = iter(self._made([one.item for one in sifted if isinstance(one, Sound)]))
+        return [one if isinstance(one, Turned) else _with(one, next(products)) for one in sifted]
+
+    def _sift(self, row: Row | Reject, verdict: Duplicate | Cut | None) -> Sound | Turned:
+        if isinstance(row, Reject):
+            return Turned("rejected", row)
+        if isinstance(verdict, Duplicate):
+            return replace(_same(row, verdict.similarity), same_as=verdict.of)
+        try:
+            parsed = parse_noted(row.record, self._sifting.mapping)
+        except DataError as error:
+            return Turned("rejected", row.reject(error))
+        cleaned = self._cleaner(parsed.item)
+        if cleaned.item is None:
+            return _filtered(row, cleaned.findings)
+        item = cleaned.item
+        if matches := self._contained(item):
+            return _contaminated(row, cleaned.findings, matches)
+        if isinstance(verdict, Cut) and isinstance(item, Document):
+            item = Document(cut(item.text, verdict.spans))
+            if not item.text.strip():
+                return replace(_nothing_left(row), findings=cleaned.findings)
+        split = split_of(item, self._sifting.seed, self._sifting.hold_out)
+        key = item_key(item)
+        return Sound(row, item, parsed.layout, split, key, parsed.notes, cleaned.findings)
+
+    def _contained(self, item: Item) -> tuple[Match, ...]:
+        """The benchmark questions in an item, none of them twice."""
+        if self._sifting.benchmarks is None:
+            return ()
+        found = [match for text in texts_of(item) for match in self._sifting.benchmarks.find(text)]
+        return tuple({(match.benchmark, match.item): match for match in found}.values())
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """No more than the item itself."""
+
+    def begin(self) -> Made:
+        return lambda items: [None] * len(items)
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """What the search for duplicates needs of each item."""
+
+    config: DuplicatesConfig
+
+    def begin(self) -> Made:
+        return lambda items: fingerprints(items, self.config)
+
+
+@dataclass(frozen=True)
+class Records:
+    """Each item as a JSON value in one of our own layouts."""
+
+    def begin(self) -> Made:
+        return lambda items: [item.to_record() for item in items]
+
+
+def _with(sound: Sound, product: Any | DataError) -> Sound | Turned:
+    if isinstance(product, DataError):
+        return Turned("rejected", sound.row.reject(product), findings=sound.findings)
+    return replace(sound, product=product)
+
+
+def _same(row: Row, similarity: float) -> Turned:
+    exactly = "says the same as" if similarity == 1.0 else f"is {similarity:.0%} the same as"
+    kind = "says the same as an earlier row" if similarity == 1.0 else "is almost an earlier row"
+    error = DataError(exactly, "the earlier row is used; --duplicates keep uses both")
+    return Turned("duplicates", row.reject(error), kind)
+
+
+def _nothing_left(row: Row) -> Turned:
+    error = DataError(
+        "every passage of it stands in earlier rows", "a smaller --repeats cuts more, 0 nothing"
+    )
+    return Turned("duplicates", row.reject(error))
+
+
+def _filtered(row: Row, findings: tuple[Finding, ...]) -> Turned:
+    reason = next(finding for finding in findings if finding.action == "filtered")
+    error = DataError(
+        f"{reason.rule}: {reason.detail}", f"leave the rule `{reason.rule}` away to keep such rows"
+    )
+    return Turned("filtered", row.reject(error), reason.rule, findings)
+
+
+def _contaminated(row: Row, findings: tuple[Finding, ...], matches: tuple[Match, ...]) -> Turned:
+    match = matches[0]
+    error = DataError(
+        f"holds question {match.item} of the benchmark {match.benchmark} "
+        f"({match.how}, {match.share:.0%}): {match.excerpt}",
+        "a model that was trained on it cannot be examined with it",
+    )
+    kind = f"benchmark {match.benchmark}"
+    return Turned("filtered", row.reject(error), kind, findings, matches)
