@@ -21,7 +21,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # Lowest first; a module imports from its own line and the lines above it. The verbs and the lazy
 # names in `tongwen/__init__.py` refer upwards by name, never by import.
 LAYERS = (
-    ("errors", "files", "progress", "text"),
+    ("charts", "errors", "files", "progress", "text"),
     ("config", "verbs"),
     ("settings",),
     ("messages",),

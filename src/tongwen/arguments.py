@@ -135,7 +135,9 @@ def _field(name: str, field: FieldInfo, kind: Any, *, positional: bool) -> inspe
     )
     # A required field may stand in the settings file, so no flag is required.
     required = field.is_required()
-    accepted, default = (kind | None, None) if required else (kind, field.get_default(call_default_factory=True))
+    accepted, default = (
+        (kind | None, None) if required else (kind, field.get_default(call_default_factory=True))
+    )
     parameter = _keyword(name, Annotated[accepted, meta], default)
     if positional:
         return parameter.replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)

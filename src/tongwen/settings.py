@@ -119,8 +119,16 @@ def describe(config_class: type[Config], key: str) -> tuple[str, str | None, str
     allowed = _accepts(schema["properties"][key])
     if field.is_required():
         return allowed, None, field.description or ""
-    default = "none" if field.default is None else str(field.default).replace("False", "false")
-    return allowed, default, field.description or ""
+    return allowed, _shown(field.get_default(call_default_factory=True)), field.description or ""
+
+
+def _shown(default: object) -> str:
+    """A default as it would be written."""
+    if isinstance(default, list):
+        return " ".join(map(str, default)) or "none"
+    if default is None:
+        return "none"
+    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def _accepts(schema: Mapping[str, Any]) -> str:

@@ -66,12 +66,8 @@ VERBS = (
     Verb("data questions", "Data", "tongwen.data.questions", "DataQuestionsConfig", "sources"),
     Verb("data import-config", "Data", "tongwen.data.imports", "DataImportConfig", "file"),
     Verb("data merge", "Data", "tongwen.data.merge", "DataMergeConfig", "folders"),
-    Verb(
-        "data import-knowlm", "Data", "tongwen.data.knowlm", "DataImportKnowlmConfig", "prefix"
-    ),
-    Verb(
-        "data export-knowlm", "Data", "tongwen.data.knowlm", "DataExportKnowlmConfig", "folders"
-    ),
+    Verb("data import-knowlm", "Data", "tongwen.data.knowlm", "DataImportKnowlmConfig", "prefix"),
+    Verb("data export-knowlm", "Data", "tongwen.data.knowlm", "DataExportKnowlmConfig", "folders"),
     Verb("tokenizer train", "Train", "tongwen.data", "TokenizerTrainConfig", "sources"),
     Verb("tokenizer report", "Train", "tongwen.tokenizer", "TokenizerReportConfig", "tokenizers"),
     Verb("tokenizer check", "Train", "tongwen.tokenizer", "TokenizerCheckConfig", "tokenizer"),

@@ -266,6 +266,8 @@ class TestMeasures:
         assert mended(PROSE_EN, languages=["zh"]) is None
         assert mended("Привет, как дела? Всё хорошо.", "language") is None
         assert clean(talk("2+3=?", "5"), languages=["zh"]).item is not None
+        code = talk("Sum", "```python\ndef f(a, b):\n    return (a + b) * {}[a]\n```")
+        assert clean(code, clean=["language"]).item is not None
 
     def test_the_language_of_a_row_is_that_of_all_its_texts(self) -> None:
         item = talk(

@@ -98,7 +98,6 @@ def test_examples_are_few_and_the_first() -> None:
     assert places == [f"a.jsonl:{line}" for line in range(EXAMPLES)]
 
 
-VOID = {"meta", "br", "rect", "line", "path", "i"}
 OPTIONAL = {"li", "tr", "td", "th", "html"}
 
 
@@ -142,7 +141,9 @@ def page(path: Path, report: Report) -> tuple[str, Checker]:
 
 @pytest.fixture
 def report() -> Report:
-XX
+    counts = counted(
+        [("天地玄黃，宇宙洪荒。" * 20, 150, "leaks"), ("<script>alert(1)</script>", 9, "unicode")]
+    )
     counts.add(talk("你好", "好"), "alpaca", 4)
     rows = {"used": 3, "held_out": 1, "duplicates": 2, "filtered": 1, "rejected": 1}
     return Report(
@@ -169,8 +170,8 @@ def test_the_page_is_whole_and_fetches_nothing(tmp_path: Path, report: Report) -
 def test_the_page_shows_what_was_counted(tmp_path: Path, report: Report) -> None:
     _, checker = page(tmp_path / "report.html", report)
     for shown in (
-        "<b>corpus</b> & more", "8 rows in", "held out", "alert(1)", "a.txt:1", "leaks", "no <answer>",
-        "a.jsonl:7", "gsm8k", "1,319", "0.2 %", "a/<i>.jsonl", "行行有交代",
+        "<b>corpus</b> & more", "8 rows in", "held out", "alert(1)", "a.txt:1", "leaks",
+        "no <answer>", "a.jsonl:7", "gsm8k", "1,319", "0.2 %", "a/<i>.jsonl", "行行有交代",
     ):  # fmt: skip
         assert shown in checker.text, shown
 

@@ -141,7 +141,7 @@ class Spans(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         named = dict(attrs)
-        if title := named.get("title"):
+        if tag == "span" and (title := named.get("title")):
             self.found.append((title, set((named.get("class") or "").split()), ""))
 
     def handle_data(self, data: str) -> None:

@@ -57,9 +57,12 @@ def test_round_trip(
     items: list[Row],
     vocab_size: int,
 ) -> None:
-    folder = tmp_path_factory.mktemp("shards")
-    write_rows(folder, items, vocab_size)
-    check_rows(TokenStore.open(folder, "train"), items)
+    for waiting in (1, 30, 1 << 16):
+        folder = tmp_path_factory.mktemp("shards")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(shards, "WAITING", waiting)
+            write_rows(folder, items, vocab_size)
+        check_rows(TokenStore.open(folder, "train"), items)
 
 
 @given(first=items, second=items)
@@ -148,5 +151,6 @@ def test_a_foreign_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_foreign_ids_are_not_written(tmp_path: Path) -> None:
-    with TokenWriter(tmp_path, 10) as writer, pytest.raises(AssertionError):
-        writer.add([10], [True], 1, "zh", "text")
+    for number in (-1, 10):
+        with pytest.raises(AssertionError), TokenWriter(tmp_path, 10) as writer:
+            writer.add([number], [True], 1, "zh", "text")

@@ -85,5 +85,5 @@ def of_family() -> Family:
 
 @pytest.fixture(scope="session")
 def families() -> dict[str, dict[str, Any]]:
-    """What was published of each family: its control tokens, and its format with ⟦what is trained⟧."""
+    """What was published of each family: control tokens, and the format with ⟦what is trained⟧."""
     return FAMILIES

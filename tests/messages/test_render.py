@@ -380,10 +380,18 @@ def test_no_chat_template_is_an_error() -> None:
     assert encode_text(tokenizer, "a")
 
 
-def test_a_tokenizer_that_joins_the_newline_is_refused() -> None:
-    with pytest.raises(ModelError, match="joins the newline after a role") as caught:
-        render(talk("a", "b"), small_tokenizer(pieces=r"\s+|\S+"))
-    assert caught.value.hint
+@pytest.mark.parametrize(
+    ("answer", "joined", "trained"), [("b", 0, "b<|im_end|>"), ("\n\nb", 1, "\nb<|im_end|>")]
+)
+def test_a_tokenizer_that_joins_the_newline(answer: str, joined: int, trained: str) -> None:
+    """A token of head and words together is not one that the model is asked for."""
+    tokenizer = small_tokenizer(pieces=r"\s+|\S+")
+    conversation = talk("a", answer)
+    rendered = render(conversation, tokenizer)
+    dicts = as_dicts(conversation.messages)
+    assert rendered.ids == tokenizer.apply_chat_template(dicts, return_dict=False)
+    assert rendered.joined == joined
+    assert [tokenizer.decode(run) for run in runs(rendered)] == [trained]
 
 
 def test_a_tokenizer_without_control_tokens_is_refused() -> None:

@@ -6,7 +6,6 @@ models have to write; blanks that stand between the generation prompt and the wo
 
 from __future__ import annotations
 
-import copy
 import json
 from itertools import groupby
 from typing import Any
@@ -16,16 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from tongwen.errors import DataError, ModelError
+from tongwen.errors import DataError
 from tongwen.messages import (
     Conversation,
     Message,
     Rendered,
     ToolCall,
     render,
-    render_many,
     render_prompt,
-    turn_ends,
 )
 
 USER, ASSISTANT = "user", "assistant"
@@ -354,122 +351,3 @@ def test_thoughts_with_templates_that_do_not_know_them(of_family: Any) -> None:
 def test_what_is_left_out_is_named(of_family: Any) -> None:
     rendered = render(SHAPES["system"], of_family("mistral-v0.3"))
     assert rendered.left_out == ("message 1 (system)",)
-
-
-PLAIN = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-BROKEN = {
-    "reorders": PLAIN.replace("in messages", "in messages | sort(attribute='role')"),
-    "reverses": PLAIN.replace("in messages", "in messages | reverse"),
-    "upper-cases": PLAIN.replace("m.content", "m.content | upper"),
-    "escapes": PLAIN.replace("m.content", "m.content | e"),
-    "truncates": PLAIN.replace("m.content", "m.content[:6]"),
-    "repeats": PLAIN.replace("{{ m.content }}", "{{ m.content }}{{ m.content }}"),
-    "merges turns": "{{ messages | map(attribute='content') | reverse | join(' ') }}<|im_end|>",
-    "other head": PLAIN.replace("<|im_start|>assistant\n{%", "<|im_start|>model\n{%"),
-    "drops answers": PLAIN.replace("in messages", "in messages if m.role != 'assistant'"),
-    "syntax": "{% for m in messages %}",
-}
-
-
-@pytest.mark.parametrize("how", BROKEN)
-def test_a_broken_template_is_refused(how: str, of_family: Any) -> None:
-    tokenizer = with_chat_template(of_family("qwen-2.5"), BROKEN[how])
-    with pytest.raises(ModelError, match=r"cannot be masked provably|cannot be read"):
-        render(SHAPES["multi"], tokenizer)
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        PLAIN.replace("m.content", "m.content[:100]"),
-        PLAIN.replace("m.content", "m.content | replace('secret', '***')"),
-        PLAIN.replace("m.content", "m.content.split('###')[0]"),
-    ],
-)
-def test_words_that_a_template_changes_are_refused(template: str, of_family: Any) -> None:
-    tokenizer = with_chat_template(of_family("qwen-2.5"), template)
-    changed = talk("Hi", "the secret ### " + "long " * 100)
-    fine, refused = render_many([SHAPES["single"], changed], tokenizer)
-    assert isinstance(fine, Rendered)
-    assert isinstance(refused, DataError)
-    assert "changes or moves the words of message 2" in refused.message
-
-
-def test_a_template_that_never_ends_is_stopped(
-    of_family: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tongwen.messages import writer
-
-    monkeypatch.setattr(writer, "PATIENCE", 0.2)
-    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-    tokenizer = with_chat_template(of_family("qwen-2.5"), loop)
-    with pytest.raises(ModelError, match="did not end"):
-        render(SHAPES["single"], tokenizer)
-
-
-def test_a_template_that_writes_without_end_is_stopped(of_family: Any) -> None:
-    flood = "{% for a in range(99999) %}{{ 'a' * 99 }}{% endfor %}"
-    tokenizer = with_chat_template(of_family("qwen-2.5"), flood)
-    with pytest.raises(ModelError, match="characters around"):
-        render(SHAPES["single"], tokenizer)
-
-
-def test_a_template_reaches_nothing_outside(of_family: Any) -> None:
-    escape = "{{ messages.__class__.__mro__[1].__subclasses__() }}"
-    with pytest.raises(DataError, match=r"refuses .* unsafe"):
-        render(SHAPES["single"], with_chat_template(of_family("qwen-2.5"), escape))
-
-
-def test_a_text_that_spells_a_control_token(of_family: Any) -> None:
-    tokenizer = of_family("qwen-2.5")
-    with pytest.raises(DataError, match=r"spells the control token <\|im_end\|>"):
-        render(talk("Hi <|im_end|>", "Hello"), tokenizer)
-    prompt = render_prompt([Message("user", "Hi <|im_end|> you")], tokenizer)
-    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    assert prompt.count(end) == 2
-    assert "Hi <|im_end|> you" in tokenizer.decode(prompt)
-
-
-def test_the_date_of_today_is_no_obstacle_but_the_time_is(of_family: Any) -> None:
-    dated = with_chat_template(of_family("qwen-2.5"), "{{ strftime_now('%Y') }}" + PLAIN)
-    assert marked(render(SHAPES["single"], dated), dated).endswith("⟦Hello<|im_end|>⟧\n")
-    timed = with_chat_template(dated, "{{ strftime_now('%H:%M:%S.%f') }}" + PLAIN)
-    with pytest.raises((DataError, ModelError), match="cannot be masked provably"):
-        render(SHAPES["single"], timed)
-
-
-@pytest.mark.parametrize(
-    ("name", "end"),
-    [
-        ("llama-3", "<|eot_id|>"),
-        ("gemma-3", "<end_of_turn>"),
-        ("phi-3", "<|end|>"),
-        ("glm-4", "<|user|>"),
-        ("baichuan-2", "<reserved_106>"),
-        ("llama-2", "</s>"),
-    ],
-)
-def test_the_token_that_stops_generation(name: str, end: str, of_family: Any) -> None:
-    tokenizer = of_family(name)
-    assert turn_ends(tokenizer) == {tokenizer.convert_tokens_to_ids(end)}
-    assert turn_ends(with_chat_template(tokenizer, "{{ messages }}")) == frozenset()
-
-
-def test_a_token_that_joins_head_and_words_carries_no_loss(of_family: Any) -> None:
-    tokenizer = of_family("aquila-legacy")
-    rendered = render(talk("Hi", "the answer"), tokenizer)
-    assert rendered.joined == 1
-    head, trained = marked(rendered, tokenizer).split("⟦")
-    assert head.endswith("### Assistant: the")
-    assert trained == " answer</s>⟧"
-
-
-def with_chat_template(
-    tokenizer: PreTrainedTokenizerFast, template: str
-) -> PreTrainedTokenizerFast:
-    other = copy.copy(tokenizer)
-    other.chat_template = template
-    return other

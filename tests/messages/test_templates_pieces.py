@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -40,6 +41,26 @@ def test_mistral(first: str) -> None:
     shown = marked("mistral-v0.1", first)
     assert f"▁[/INST] ⟦你⟧ ⟦好！⟧ {RARE} ⟦</s>⟧ ▁" in shown
     assert "▁[/INST] ⟦Hello⟧ ⟦▁there⟧ ⟦<0x0A>⟧ ⟦you⟧ ⟦</s>⟧ ▁" in shown
+
+
+def test_texts_that_a_tokenizer_composes(of_family: Any) -> None:
+    """Where the bytes of the tokens are not those of the text, offsets say where answers are."""
+    plain = of_family("qwen-2.5")
+    model = json.loads(plain.backend_tokenizer.to_str())
+    model["normalizer"] = {"type": "NFC"}
+    composing = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(model)),
+        eos_token="<|im_end|>",
+        chat_template=plain.chat_template,
+    )
+    for word in ("caf\u00e9 \u4e2d", "cafe\u0301 \u4e2d"):
+        said = Conversation((Message("user", word), Message("assistant", word)))
+        rendered = render(said, composing)
+        dicts = [{"role": str(one.role), "content": one.content} for one in said.messages]
+        assert rendered.ids == composing.apply_chat_template(dicts, return_dict=False)
+        pairs = zip(rendered.ids, rendered.mask, strict=True)
+        trained = [number for number, carries in pairs if carries]
+        assert composing.decode(trained) == "caf\u00e9 \u4e2d<|im_end|>"
 
 
 def marked(family: str, first: str) -> str:

@@ -221,7 +221,7 @@ def test_fine_tuning_on_a_raw_file_prepares_it(lessons: Path, run: Path, tmp_pat
         )
     )
     manifest = json.loads((tmp_path / "ft" / "data" / "manifest.json").read_text(encoding="utf-8"))
-    assert manifest["rows_in"] == 160
+    assert manifest["balance"]["rows_in"] == 160
     assert before.keys() == load_file(tmp_path / "ft" / "final" / "model.safetensors").keys()
     losses = [r["loss"] for r in read_metrics(tmp_path / "ft" / "metrics.jsonl") if "loss" in r]
     assert losses[-1] < losses[0]

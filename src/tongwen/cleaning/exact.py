@@ -8,7 +8,6 @@ a text do not count. What else stands in a row (ids, sources, labels) does not e
 from __future__ import annotations
 
 import hashlib
-import json
 from array import array
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -23,12 +22,11 @@ FEWEST_SLOTS: Final = 1 << 10
 
 def item_key(item: Item) -> bytes:
     """16 bytes (BLAKE2b) that are equal for rows that say the same."""
-    digest = hashlib.blake2b(digest_size=KEY_BYTES)
-    for part in _parts(item):
-        data = part.replace("\r\n", "\n").replace("\r", "\n").strip().encode(errors="surrogatepass")
-        digest.update(len(data).to_bytes(8, "little"))
-        digest.update(data)
-    return digest.digest()
+    parts = [part.replace("\r\n", "\n").replace("\r", "\n").strip() for part in _parts(item)]
+    # Without their lengths, texts cut at other places would be the same.
+    lengths = array("Q", map(len, parts)).tobytes()
+    said = "".join(parts).encode(errors="surrogatepass")
+    return hashlib.blake2b(lengths + said, digest_size=KEY_BYTES).digest()
 
 
 def _parts(item: Item) -> Iterator[str]:
@@ -50,11 +48,12 @@ def _parts(item: Item) -> Iterator[str]:
 
 def _said(messages: Iterable[Message]) -> Iterator[str]:
     for message in messages:
-        yield message.role
+        yield message.role if message.trained else f"{message.role}, not trained"
         yield message.content
         yield message.thinking
-        yield json.dumps([(call.name, call.arguments) for call in message.calls])
-        yield str(message.trained)
+        for call in message.calls:
+            yield call.name
+            yield call.arguments
     yield "end"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
@@ -13,6 +14,8 @@ Place = Literal["document"] | Role
 
 AROUND: Final = 40
 """Characters of an example on either side of the place."""
+FENCED: Final = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+"""Code between fences, which is no prose."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
-from tongwen.cleaning.findings import Found, Place, excerpt
+from tongwen.cleaning.findings import FENCED, Found, Place, excerpt
 from tongwen.text.encoding import COMMON
 from tongwen.text.language import HAN, is_han
 
@@ -181,10 +181,15 @@ def _common(text: str) -> float:
 
 
 def _lost(text: str) -> Found | None:
+    if not LOST.search(text):
+        return None
+    size = len(text)
+    # What a program prints may hold U+FFFD by right.
+    text = FENCED.sub("", text)
     lost = list(LOST.finditer(text))
     if not lost:
         return None
     count = sum(len(match[0]) for match in lost)
     detail = f"{count:,} characters that cannot be recovered"
-    drop = count > LOST_CHARS * len(text)
+    drop = count > LOST_CHARS * size
     return Found(detail, excerpt(text, lost[0].start()), drop=drop)

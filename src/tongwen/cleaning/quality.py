@@ -11,7 +11,6 @@ is left out: it is all signs, and repeats itself by nature.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
@@ -20,8 +19,8 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tongwen.cleaning.findings import Found, Place, excerpt
-from tongwen.text.language import Language, is_han, language
+from tongwen.cleaning.findings import FENCED, Found, Place, excerpt
+from tongwen.text.language import KANA_CHARS, OTHER_WORD, Language, is_han, language
 from tongwen.text.script import script, to_script
 
 LINES: Final = 10
@@ -39,8 +38,6 @@ PASSAGE_LETTERS: Final = 30
 WINDOW: Final = 4096
 """Characters before a passage in which it may have been said."""
 
-FENCED: Final = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-
 LETTER, DIGIT, SIGN, BLANK = range(4)
 
 
@@ -52,7 +49,10 @@ class KeptLanguage:
 
     def __call__(self, text: str, place: Place) -> Found | None:  # noqa: ARG002
         found = language(text)
-        if found in self._languages or not any(map(str.isalpha, text)):
+        if found in self._languages:
+            return None
+        # Code and bare numbers are in no language, which is no fault of theirs.
+        if found == "other" and not (OTHER_WORD.search(text) or KANA_CHARS.search(text)):
             return None
         names = {"zh": "Chinese", "en": "English", "mixed": "mixed", "other": "another"}
         return Found(f"language: {names[found]}", excerpt(text, 0), drop=True)

@@ -45,6 +45,20 @@ class Example:
     excerpt: str
 
 
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What is counted of one item."""
+
+    characters: int
+    answers: int | None
+    """Messages of the assistant; None for a document."""
+    language: str
+    script: str | None = None
+    signs: int | None = None
+    """Place in SHARES of its share of signs; None where it is short or was not asked for."""
+    repeated: int | None = None
+
+
 @dataclass
 class Statistics:
     """Counts over items. Merged in the order of the rows, they are the same however they were cut
@@ -80,21 +94,29 @@ class Statistics:
 
     def add(self, item: Item, layout: str, tokens: int | None = None) -> None:
         """Count an item, as it is after cleaning; `tokens` is its length where it is known."""
-        text = "\n".join(texts_of(item))
+        self.count(measure(item), layout, tokens)
+
+    def count(self, measures: Measures, layout: str, tokens: int | None = None) -> None:
+        """Count an item that was measured elsewhere."""
         self.items += 1
-        self.characters += len(text)
-        place = bin_of(len(text))
+        self.characters += measures.characters
+        place = bin_of(measures.characters)
         self.items_by_characters[place] += 1
-        self.characters_by_characters[place] += len(text)
+        self.characters_by_characters[place] += measures.characters
         if tokens is not None:
             self.tokens += tokens
             self.items_by_tokens[bin_of(tokens)] += 1
             self.tokens_by_tokens[bin_of(tokens)] += tokens
         self.layouts[layout] += 1
-        if not isinstance(item, Document):
-            answers = sum(message.role == "assistant" for message in messages_of(item))
-            self.turns[min(answers, TURNS)] += 1
-        self._measure(text)
+        if measures.answers is not None:
+            self.turns[min(measures.answers, TURNS)] += 1
+        self.languages[measures.language] += 1
+        self.language_characters[measures.language] += measures.characters
+        if measures.script is not None:
+            self.scripts[measures.script] += 1
+        if measures.signs is not None and measures.repeated is not None:
+            self.signs[measures.signs] += 1
+            self.repeated[measures.repeated] += 1
 
     def find(self, findings: Iterable[Finding], place: str) -> None:
         """Count what the rules found in the row at `place` (`FILE:LINE`), each rule once."""
@@ -168,16 +190,28 @@ class Statistics:
             ],
         }
 
-    def _measure(self, text: str) -> None:
-        found = language(text)
-        self.languages[found] += 1
-        self.language_characters[found] += len(text)
-        if not text.isascii() and (of := script(text)) != "none":
-            self.scripts[of] += 1
-        sample = text[:SAMPLE]
-        if len(sample) >= ENOUGH:
-            self.signs[_share_bin(sign_share(sample))] += 1
-            self.repeated[_share_bin(repeated_passages(sample)[0])] += 1
+
+def measure(item: Item) -> Measures:
+    """Measure one item; pure, so that it may be done anywhere."""
+    text = "\n".join(texts_of(item))
+    of = "none" if text.isascii() else script(text)
+    sample = text[:SAMPLE]
+    enough = len(sample) >= ENOUGH
+    return Measures(
+        characters=len(text),
+        answers=answers_of(item),
+        language=language(text),
+        script=None if of == "none" else of,
+        signs=_share_bin(sign_share(sample)) if enough else None,
+        repeated=_share_bin(repeated_passages(sample)[0]) if enough else None,
+    )
+
+
+def answers_of(item: Item) -> int | None:
+    """How often the assistant speaks in an item; None for a document."""
+    if isinstance(item, Document):
+        return None
+    return sum(message.role == "assistant" for message in messages_of(item))
 
 
 def bin_of(length: int) -> int:

@@ -17,6 +17,8 @@ from tongwen.config.imports import DataImportConfig
 from tongwen.config.questions import DataQuestionsConfig
 from tongwen.config.shards import DataExportKnowlmConfig, DataImportKnowlmConfig, DataMergeConfig
 from tongwen.config.tokenizer import (
+    EmbeddingInit,
+    SplitName,
     TokenizerCheckConfig,
     TokenizerExtendConfig,
     TokenizerKind,
@@ -42,6 +44,7 @@ __all__ = [
     "DataQuestionsConfig",
     "DataStatsConfig",
     "DuplicatesConfig",
+    "EmbeddingInit",
     "FinetuneConfig",
     "Positive",
     "Precision",
@@ -55,6 +58,7 @@ __all__ = [
     "SiftConfig",
     "Size",
     "Sources",
+    "SplitName",
     "TokenizerCheckConfig",
     "TokenizerExtendConfig",
     "TokenizerKind",

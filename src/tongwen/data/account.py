@@ -18,11 +18,15 @@ from pathlib import Path
 from typing import Final
 
 from tongwen.cleaning.benchmarks import Benchmarks, Tally
+from tongwen.cleaning.findings import Finding
+from tongwen.cleaning.report import BenchmarkLine, ReasonLine, Report, SourceLine, write_report
+from tongwen.cleaning.statistics import Statistics
 from tongwen.data.flow import Opened
 from tongwen.data.manifest import Balance, Contamination, SourceCounts, SourceFile
 from tongwen.data.work import Sound, Turned
 
 REJECTS: Final = "rejects.jsonl"
+REPORT: Final = "report.html"
 NUMBER: Final = re.compile(r"0x[0-9A-F]+|(?<![\w-])\d[\d,]*\b")
 """What differs between reasons that are the same."""
 REASONS: Final = 1000
@@ -54,6 +58,7 @@ class Account(ExitStack):
         self.sources: list[SourceCounts] = []
         self.reasons: dict[str, Reason] = {}
         self.notes: Counter[str] = Counter()
+        self.statistics = Statistics()
         self._tally = Tally(benchmarks) if benchmarks else None
 
     @property
@@ -77,17 +82,21 @@ class Account(ExitStack):
 
     def use(self, sound: Sound) -> None:
         """A row is used or held out."""
-        self._lines.append(sound.row.line)
+        self._lines.append(sound.line)
         self._rows["used" if sound.split == "train" else sound.split] += 1
         self._layouts[sound.layout] += 1
-        self._note(sound)
+        noted = (*sound.notes, *sound.product.notes)
+        self.notes.update({NUMBER.sub("N", note) for note in noted})
+        self._find(sound.findings)
+        if sound.product.measures is not None:
+            self.statistics.count(sound.product.measures, sound.layout, sound.product.tokens)
 
     def turn_away(self, turned: Turned) -> None:
         """A row is not used."""
         reject = turned.reject
         self._lines.append(reject.line)
         self._rows[turned.outcome] += 1
-        self._note(turned)
+        self._find(turned.findings)
         if self._tally is not None and turned.matches:
             self._tally.add(turned.matches)
         self._count(turned)
@@ -132,10 +141,32 @@ class Account(ExitStack):
         found = self._tally.found() if self._tally else ()
         return [Contamination(**asdict(one)) for one in found]
 
-    def _note(self, outcome: Sound | Turned) -> None:
-        self.notes.update({f"{one.action} by {one.rule}" for one in outcome.findings})
-        if isinstance(outcome, Sound):
-            self.notes.update(outcome.notes)
+    def write_report(self, path: Path, title: str) -> None:
+        """The books as a page to look at."""
+        outcomes = [(source, source.outcomes()) for source in self.sources]
+        report = Report(
+            title=title,
+            rows=self.balance.outcomes(),
+            statistics=self.statistics,
+            sources=[
+                SourceLine(source.path, source.form, source.layouts, rows)
+                for source, rows in outcomes
+            ],
+            reasons=[
+                ReasonLine(reason.outcome, kind, reason.count, reason.first)
+                for kind, reason in self.reasons.items()
+            ],
+            benchmarks=[
+                BenchmarkLine(one.name, one.items, one.found, one.rows) for one in self.benchmarks()
+            ],
+        )
+        write_report(path, report)
+
+    def _find(self, findings: Sequence[Finding]) -> None:
+        """Count what the rules found in the row that was entered last."""
+        if findings:
+            self.statistics.find(findings, self.place(self.rows - 1))
+            self.notes.update({f"{one.action} by {one.rule}" for one in findings})
 
     def _count(self, turned: Turned) -> None:
         reject = turned.reject

@@ -10,7 +10,7 @@ each `document`, around each `piece`, or nowhere.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -71,6 +71,8 @@ class Item:
     kind: Kind = "text"
     dropped: int = 0
     """Tokens of the same row that are in none of its items, each counted at one of them."""
+    notes: tuple[str, ...] = ()
+    """What the template left out of the row, or what had to be added to it."""
 
 
 class Encoder:
@@ -133,7 +135,10 @@ class Encoder:
             kind = "good" if row.good else "bad"
         spoken = language("\n".join(texts_of(row)))
         return [
-            self._rendered(one.rendered, spoken, kind, one.cut_tokens + one.cut_answer)
+            replace(
+                self._rendered(one.rendered, spoken, kind, one.cut_tokens + one.cut_answer),
+                notes=tuple(_notes(one)),
+            )
             for one in fitted
         ]
 
@@ -159,9 +164,8 @@ class Encoder:
 
     def _bytes(self, ids: Ints) -> int:
         """UTF-8 bytes of what these tokens say."""
-        table = self._texts.table
-        if table is not None:
-            return sum(len(table[i]) for i in ids.tolist())
+        if self._texts.table is not None:
+            return int(self._texts.sizes[ids].sum())
         return len(str(self._tokenizer.decode(ids, skip_special_tokens=True)).encode("utf-8"))
 
     def _document(self, tokens: Tokens) -> list[Item]:
@@ -179,7 +183,7 @@ class Encoder:
             return marked.items(self._limits.max_length, self._segments, spoken)
         mask = np.ones(length, dtype=np.bool_)
         mask[0] = False
-        read = len(tokens.utf8) - (0 if len(self._begin) else int(tokens.ends[0]))
+        read = len(tokens.text.encode("utf-8")) - (0 if len(self._begin) else int(tokens.ends[0]))
         return [Item(np.concatenate((self._begin, tokens.ids, self._end)), mask, read, spoken)]
 
 
@@ -275,6 +279,17 @@ class _Marked:
                 np.full(len(self._end), after, values.dtype),
             )
         )
+
+
+def _notes(fitted: Fitted) -> Iterator[str]:
+    for what in fitted.rendered.left_out:
+        yield f"the template leaves out {what}"
+    if fitted.rendered.joined:
+        yield "a token joins the head of an answer with its first word, and is not trained"
+    if fitted.added_end:
+        yield "the template has no end behind the last answer, so one was added"
+    if fitted.cut_tokens or fitted.cut_answer:
+        yield "cut in the middle or at the end to fit the length"
 
 
 def _sizes(text: str) -> list[int]:

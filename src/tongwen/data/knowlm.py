@@ -93,11 +93,10 @@ def data_import_knowlm(config: DataImportKnowlmConfig) -> DataImportKnowlmResult
         raise DataError(f"{config.out} exists already", "choose another --out, or remove it first")
     samples = read_samples(config.prefix)
     tokenizer = load_tokenizer(config.tokenizer)
-    largest = int(samples.ids.max())
-    if largest >= len(tokenizer):
+    if (largest := int(samples.ids.max())) >= len(tokenizer):
         raise DataError(
-            f"{file_of(config.prefix, '.bin')} has the id {largest}, and {config.tokenizer} has only "
-            f"{len(tokenizer):,} tokens",
+            f"{file_of(config.prefix, '.bin')} has the id {largest}, and {config.tokenizer} "
+            f"only {len(tokenizer):,} tokens",
             "give the tokenizer that made the ids",
         )
     names = [f"category-{number}" for number in range(1, len(samples.categories) + 1)]

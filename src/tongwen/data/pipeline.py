@@ -96,7 +96,7 @@ class Pipeline(ExitStack):
             for done in self._flow(Fingerprints(self._config)):
                 for outcome in done.outcomes:
                     if isinstance(outcome, Sound):
-                        survey.add(number, outcome.product)
+                        survey.add(number, outcome.product.value)
                     number += 1
                 if done.last:
                     self._first.append(number)

@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING
 from pydantic import JsonValue
 
 import tongwen
+from tongwen.cleaning.statistics import Measures, answers_of
 from tongwen.config import DataPrepareConfig
-from tongwen.data.account import REJECTS
+from tongwen.data.account import REJECTS, REPORT
 from tongwen.data.encode import SHORTEST, Encoder
+from tongwen.data.encode import Item as Encoded
 from tongwen.data.manifest import (
     Balance,
     Manifest,
@@ -38,9 +40,10 @@ from tongwen.data.pipeline import Pipeline, check_place, settings_of
 from tongwen.data.sink import TokenSink
 from tongwen.data.talk import Talk
 from tongwen.data.vocabulary import Sample, tokenizer_of
-from tongwen.data.work import Made
+from tongwen.data.work import Made, Product
 from tongwen.errors import ConfigError, DataError
 from tongwen.files import new_folder
+from tongwen.messages import Item, texts_of
 from tongwen.sources import expand
 
 if TYPE_CHECKING:
@@ -69,6 +72,7 @@ class DataPrepareResult:
     vocab_size: int
     splits: dict[str, SplitCounts]
     rejects: Path
+    report: Path
     reused: bool
     """The folder was there already, made from the same sources with the same settings."""
 
@@ -85,7 +89,29 @@ class Encoding:
 
     def begin(self) -> Made:
         config = self.config
-        return Encoder(self.tokenizer, config.max_length, config.segments, config.marks).encode
+        encoder = Encoder(
+            self.tokenizer,
+            config.max_length,
+            config.segments,
+            config.marks,
+            max_source=config.max_source,
+            max_target=config.max_target,
+        )
+
+        def made(rows: Sequence[Item]) -> list[Product | DataError]:
+            encoded = zip(rows, encoder.encode(rows), strict=True)
+            return [_product(row, items) for row, items in encoded]
+
+        return made
+
+
+def _product(row: Item, items: list[Encoded] | DataError) -> Product | DataError:
+    if isinstance(items, DataError):
+        return items
+    characters = sum(map(len, texts_of(row)))
+    measures = Measures(characters, answers_of(row), items[0].language)
+    notes = tuple(note for item in items for note in item.notes)
+    return Product(items, measures, sum(len(item.ids) for item in items), notes)
 
 
 def data_prepare(config: DataPrepareConfig) -> DataPrepareResult:
@@ -189,7 +215,7 @@ def _fill(
         save_tokenizer(tokenizer, folder / "tokenizer")
         with TokenSink(folder, len(tokenizer)) as sink:
             for sound in pipeline.sounds(Encoding(tokenizer, config)):
-                sink.add(sound.split, sound.product)
+                sink.add(sound.split, sound.product.value)
         manifest = Manifest(
             tongwen=tongwen.__version__,
             settings=settings,
@@ -201,6 +227,7 @@ def _fill(
             splits=sink.splits(),
             sources=pipeline.account.sources,
         )
+        pipeline.account.write_report(folder / REPORT, "Prepared data 数据准备")
     assert manifest.balance.balanced, manifest.balance
     talk.reasons(pipeline.account.reasons)
     if manifest.balance.used == 0:
@@ -236,5 +263,6 @@ def _result(out: Path, manifest: Manifest, reused: bool) -> DataPrepareResult:
         vocab_size=manifest.tokenizer.size,
         splits=manifest.splits,
         rejects=out / REJECTS,
+        report=out / REPORT,
         reused=reused,
     )

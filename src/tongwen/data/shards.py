@@ -42,6 +42,8 @@ WITHOUT_KINDS: Final = np.dtype([("end", "<u8"), ("bytes", "<u4"), ("language", 
 MASK: Final = np.dtype("u1")
 RECORD: Final = struct.Struct("<QIBB")
 """INDEX, for one record."""
+WAITING: Final = 1 << 16
+"""Tokens that are written at once."""
 COPIED: Final = 1 << 20
 """Tokens or records that are copied at once."""
 NARROW: Final = np.dtype("<u2")
@@ -57,6 +59,10 @@ class TokenWriter:
         self._dtype = NARROW if vocab_size <= 1 << 16 else WIDE
         self._vocab_size = vocab_size
         self._end = 0
+        self._waiting_ids: list[Sequence[int] | npt.NDArray[np.int64]] = []
+        self._waiting_masks: list[Sequence[bool] | npt.NDArray[np.bool_]] = []
+        self._waiting_records: list[bytes] = []
+        self._written = 0
         with ExitStack() as stack:
             self._ids = stack.enter_context((folder / "ids.bin").open("wb"))
             self._mask = stack.enter_context((folder / "mask.bin").open("wb"))
@@ -73,17 +79,17 @@ class TokenWriter:
     ) -> None:
         """Append one item; `text_bytes` are the UTF-8 bytes of its text that carries loss."""
         assert 0 < len(ids) == len(mask), "an item needs tokens, each with its mask"
-        wide = np.asarray(ids, dtype=np.int64)
-        assert wide.min() >= 0, "a token below 0"
-        assert wide.max() < self._vocab_size, "a token outside of the vocabulary"
         self._end += len(ids)
-        self._ids.write(wide.astype(self._dtype).tobytes())
-        self._mask.write(np.asarray(mask, dtype=np.bool_).tobytes())
+        self._waiting_ids.append(ids)
+        self._waiting_masks.append(mask)
         record = (self._end, text_bytes, LANGUAGES.index(language), KINDS.index(kind))
-        self._index.write(RECORD.pack(*record))
+        self._waiting_records.append(RECORD.pack(*record))
+        if self._end - self._written >= WAITING:
+            self._flush()
 
     def append(self, store: TokenStore) -> None:
         """Append all items of a store that was made with the same tokenizer."""
+        self._flush()
         for start in range(0, store.tokens, COPIED):
             ids, mask = store.stretch(start, start + COPIED)
             assert ids.dtype == self._dtype, "one tokenizer has one width"
@@ -94,10 +100,26 @@ class TokenWriter:
             index["end"] += self._end
             self._index.write(index.tobytes())
         self._end += store.tokens
+        self._written = self._end
 
     def close(self) -> None:
         """Hand everything to the system; the folder as a whole is synced by who wrote it."""
-        self._open.close()
+        with self._open:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write what waits."""
+        if not self._waiting_records:
+            return
+        ids = np.concatenate(self._waiting_ids)
+        assert ids.min() >= 0, "a token below 0"
+        assert ids.max() < self._vocab_size, "a token outside of the vocabulary"
+        self._ids.write(ids.astype(self._dtype).tobytes())
+        self._mask.write(np.concatenate(self._waiting_masks).astype(np.bool_).tobytes())
+        self._index.write(b"".join(self._waiting_records))
+        for waiting in (self._waiting_ids, self._waiting_masks, self._waiting_records):
+            waiting.clear()
+        self._written = self._end
 
     def __enter__(self) -> Self:
         return self
@@ -108,7 +130,10 @@ class TokenWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        if error is None:
+            self.close()
+        else:
+            self._open.close()
 
 
 class TokenStore:

@@ -111,12 +111,20 @@ class Talk:
                 style="yellow" if one.found else "",
             )
 
+    def notes(self, notes: Mapping[str, int]) -> None:
+        """What was mended or noticed in rows."""
+        for note, rows in sorted(notes.items()):
+            self._say(f"noted: {note}, in {_count(rows, 'row')}")
+
+    def report(self, report: Path) -> None:
+        """Where there is something to look at."""
+        self._say(f"report: {report}")
+
     def end(self, manifest: Manifest, out: Path) -> None:
         """The balance, and what there is to train on."""
         self.balance(manifest.balance, out / REJECTS)
         self.benchmarks(manifest.benchmarks)
-        for note, rows in manifest.notes.items():
-            self._say(f"noted: {note}, in {_count(rows, 'row')}")
+        self.notes(manifest.notes)
         if manifest.cut_tokens:
             self._say(
                 f"left out for the length: {manifest.cut_tokens:,} tokens of rows in use",

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from tongwen.errors import ModelError
 from tongwen.messages.encoding import encoder_of
 from tongwen.tokenizer import token_bytes
+from tongwen.tokenizer.bytes import byte_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -71,18 +72,23 @@ class Tokens:
 
     def _by_bytes(self) -> tuple[Ints, Bools] | None:
         """From the bytes of the tokens, if these are the text; then nothing is left to doubt."""
+        added = 0 if self._encoder.ours else self._added()
+        if added is None:
+            return None
+        ends = np.maximum(np.cumsum(self._encoder.sizes[self.ids]) - added, 0)
+        starts = np.minimum(np.concatenate(([0], ends[:-1])), len(self.utf8) - 1)
+        first = np.frombuffer(self.utf8, dtype=np.uint8)[starts]
+        return ends, (first & 0xC0) != 0x80
+
+    def _added(self) -> int | None:
+        """Bytes in front of the text among those of the tokens; None if these are another text."""
         table = self._encoder.table
         if table is None:
             return None
         read = b"".join(map(table.__getitem__, self.ids.tolist()))
         # SentencePiece puts a blank in front that is not in the text.
         added = len(read) - len(self.utf8)
-        if added not in (0, 1) or read != b" " * added + self.utf8:
-            return None
-        ends = np.maximum(np.cumsum(self._encoder.sizes[self.ids]) - added, 0)
-        starts = np.minimum(np.concatenate(([0], ends[:-1])), len(self.utf8) - 1)
-        first = np.frombuffer(self.utf8, dtype=np.uint8)[starts]
-        return ends, (first & 0xC0) != 0x80
+        return added if added in (0, 1) and read == b" " * added + self.utf8 else None
 
     def _by_offsets(self) -> tuple[Ints, Bools]:
         """From what the tokenizer says of its tokens; of one character's tokens the first has it.
@@ -105,7 +111,8 @@ class TextEncoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         self._encoder = encoder_of(tokenizer)
-        self._by_lines = _never_crosses_lines(self._encoder.plain)
+        self.ours = _ours(self._encoder.plain)
+        """Whether the tokenizer splits as ours do, and its tokens are the bytes of the text."""
         try:
             self.table: list[bytes] | None = token_bytes(tokenizer)
         except ModelError:
@@ -116,7 +123,7 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[str]) -> Iterator[Tokens]:
         """The tokens of each text, encoded on all cores."""
-        blocks = [list(_blocks(text)) if self._by_lines else [text] for text in texts]
+        blocks = [list(_blocks(text)) if self.ours else [text] for text in texts]
         encoded = self._encode_blocks(block for parts in blocks for block in parts)
         for text, parts in zip(texts, blocks, strict=True):
             ids = list(islice(encoded, len(parts)))
@@ -146,15 +153,17 @@ def grouped(values: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
         yield group
 
 
-def _never_crosses_lines(backend: Tokenizer) -> bool:
-    """Whether this tokenizer splits texts as ours do, where every newline stands alone.
+def _ours(backend: Tokenizer) -> bool:
+    """Whether this tokenizer changes nothing in a text and splits it as ours do.
 
-    Our pattern looks at what follows, but never beyond a newline, and at nothing that came before.
-    Other patterns may do either, so other tokenizers get texts whole.
+    Every newline stands alone then: our pattern looks at what follows, but never beyond a newline,
+    and at nothing that came before. Other patterns may do either, so other tokenizers get texts
+    whole.
     """
     from tongwen.tokenizer.train import PIECES
 
     described = json.loads(backend.to_str())
+    alphabet = {byte_text(bytes([byte])) for byte in range(256)}
     splits = (described["pre_tokenizer"] or {}).get("pretokenizers", [{}])
     return (
         described["normalizer"] is None
@@ -163,6 +172,8 @@ def _never_crosses_lines(backend: Tokenizer) -> bool:
         and [split["type"] for split in splits] == ["Split", "ByteLevel"]
         and not splits[1]["add_prefix_space"]
         and not splits[1]["use_regex"]
+        and described["model"]["type"] == "BPE"
+        and alphabet <= described["model"]["vocab"].keys()
     )
 
 

@@ -70,9 +70,9 @@ class Pieces:
     """Cuts items into pieces, with one tokenizer."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self._names = {
-            i: str(tokenizer.convert_ids_to_tokens(i)) for i in tokenizer.all_special_ids
-        }
+        named = zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True)
+        added = tokenizer.added_tokens_decoder.items()
+        self._names = {**dict(named), **{i: one.content for i, one in added if one.special}}
         self._bytes = token_bytes(tokenizer)
 
     def of(self, item: Shown) -> list[Piece]:

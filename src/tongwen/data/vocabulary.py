@@ -13,7 +13,7 @@ from tongwen.config.tokenizer import TokenizerKind
 from tongwen.data.flow import Reading, flow
 from tongwen.data.manifest import SourceFile, fingerprints
 from tongwen.data.talk import Talk
-from tongwen.data.work import Nothing, Sifting, Task, Turned, Worker
+from tongwen.data.work import Items, Sifting, Task, Turned, Worker
 from tongwen.errors import DataError
 from tongwen.files import new_folder
 from tongwen.messages import Item, spoken
@@ -122,10 +122,11 @@ class Sample:
         readings = [
             Reading(place, Path(file.path), self.text_rows) for place, file in enumerate(self.files)
         ]
-        for done in flow(readings, Worker, Task(self.sifting, Nothing())):
+        for done in flow(readings, Worker, Task(self.sifting, Items())):
             for outcome in done.outcomes:
                 self.rows += 1
                 if isinstance(outcome, Turned):
                     self.left_out += 1
                 elif outcome.split == "train":
-                    yield outcome.item
+                    item: Item = outcome.product.value
+                    yield item

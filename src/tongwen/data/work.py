@@ -8,24 +8,41 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from tongwen.cleaning.benchmarks import Benchmarks, Match
 from tongwen.cleaning.cleaner import Cleaner
 from tongwen.cleaning.exact import item_key
 from tongwen.cleaning.findings import Finding
 from tongwen.cleaning.repeats import cut
+from tongwen.cleaning.statistics import Measures, measure
 from tongwen.cleaning.survey import Cut, Duplicate, fingerprints
 from tongwen.config import CleaningConfig, DuplicatesConfig
 from tongwen.data.flow import Batch
 from tongwen.data.shards import Split
 from tongwen.data.split import split_of
 from tongwen.errors import DataError
-from tongwen.messages import Document, Item, Mapping, parse_noted, texts_of
+from tongwen.messages import Document, Item, Mapping, encode_texts, parse_noted, texts_of
 from tongwen.sources import Reject, Row
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
 Outcome = Literal["duplicates", "filtered", "rejected"]
-Made = Callable[[Sequence[Item]], Sequence[Any | DataError]]
+
+
+@dataclass(frozen=True)
+class Product:
+    """What was made of an item, and what there is to count of it."""
+
+    value: Any
+    measures: Measures | None = None
+    tokens: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+Made = Callable[[Sequence[Item]], Sequence[Product | DataError]]
 """Makes something of each item, or says why it cannot."""
 
 
@@ -74,12 +91,18 @@ class Turned:
         return replace(self, reject=reject)
 
 
+NOTHING: Final = Product(None)
+
+
 @dataclass(frozen=True)
 class Sound:
-    """A row to use, and what was made of it."""
+    """A row to use: what the books need of it, and what was made of it.
 
-    row: Row
-    item: Item
+    The row itself is not here, as it would have to come back from where the work is done.
+    """
+
+    file: Path
+    line: int
     layout: str
     split: Split
     key: bytes
@@ -87,11 +110,12 @@ class Sound:
     notes: tuple[str, ...]
     """What was left out of the row when it was understood."""
     findings: tuple[Finding, ...]
-    product: Any = None
+    product: Product = NOTHING
 
     def repeats(self, place: str) -> Turned:
         """This row, turned away for what an earlier one says."""
-        return replace(_same(self.row, 1.0), findings=self.findings).repeats(place)
+        row = Row(self.file, self.line, None)
+        return replace(_same(row, 1.0), findings=self.findings).repeats(place)
 
 
 class Worker:
@@ -107,10 +131,18 @@ class Worker:
             self._sift(row, batch.verdicts.get(number))
             for number, row in enumerate(batch.rows, batch.first)
         ]
-        products = iter(self._made([one.item for one in sifted if isinstance(one, Sound)]))
-        return [one if isinstance(one, Turned) else _with(one, next(products)) for one in sifted]
+        products = iter(self._made([item for _, item in sifted if item is not None]))
+        return [one if isinstance(one, Turned) else _with(one, next(products)) for one, _ in sifted]
 
-    def _sift(self, row: Row | Reject, verdict: Duplicate | Cut | None) -> Sound | Turned:
+    def _sift(
+        self, row: Row | Reject, verdict: Duplicate | Cut | None
+    ) -> tuple[Sound, Item] | tuple[Turned, None]:
+        turned = self._turned(row, verdict)
+        return (turned, None) if isinstance(turned, Turned) else turned
+
+    def _turned(
+        self, row: Row | Reject, verdict: Duplicate | Cut | None
+    ) -> tuple[Sound, Item] | Turned:
         if isinstance(row, Reject):
             return Turned("rejected", row)
         if isinstance(verdict, Duplicate):
@@ -131,7 +163,8 @@ class Worker:
                 return replace(_nothing_left(row), findings=cleaned.findings)
         split = split_of(item, self._sifting.seed, self._sifting.hold_out)
         key = item_key(item)
-        return Sound(row, item, parsed.layout, split, key, parsed.notes, cleaned.findings)
+        notes, findings = parsed.notes, cleaned.findings
+        return Sound(row.file, row.line, parsed.layout, split, key, notes, findings), item
 
     def _contained(self, item: Item) -> tuple[Match, ...]:
         """The benchmark questions in an item, none of them twice."""
@@ -142,11 +175,11 @@ class Worker:
 
 
 @dataclass(frozen=True)
-class Nothing:
-    """No more than the item itself."""
+class Items:
+    """The items themselves."""
 
     def begin(self) -> Made:
-        return lambda items: [None] * len(items)
+        return lambda items: [Product(item) for item in items]
 
 
 @dataclass(frozen=True)
@@ -156,20 +189,39 @@ class Fingerprints:
     config: DuplicatesConfig
 
     def begin(self) -> Made:
-        return lambda items: fingerprints(items, self.config)
+        return lambda items: [Product(one) for one in fingerprints(items, self.config)]
 
 
 @dataclass(frozen=True)
 class Records:
-    """Each item as a JSON value in one of our own layouts."""
+    """Each item as a JSON value in one of our own layouts, measured."""
 
     def begin(self) -> Made:
-        return lambda items: [item.to_record() for item in items]
+        return lambda items: [Product(item.to_record(), measure(item)) for item in items]
 
 
-def _with(sound: Sound, product: Any | DataError) -> Sound | Turned:
+@dataclass(frozen=True)
+class Lengths:
+    """Each item measured, in tokens too where there is a tokenizer."""
+
+    tokenizer: PreTrainedTokenizerFast | None
+
+    def begin(self) -> Made:
+        return self._measured
+
+    def _measured(self, items: Sequence[Item]) -> list[Product]:
+        return [Product(None, measure(item), self._tokens(item)) for item in items]
+
+    def _tokens(self, item: Item) -> int | None:
+        if self.tokenizer is None:
+            return None
+        return sum(map(len, encode_texts(self.tokenizer, list(texts_of(item)))))
+
+
+def _with(sound: Sound, product: Product | DataError) -> Sound | Turned:
     if isinstance(product, DataError):
-        return Turned("rejected", sound.row.reject(product), findings=sound.findings)
+        reject = Reject(sound.file, sound.line, product.message, product.hint)
+        return Turned("rejected", reject, findings=sound.findings)
     return replace(sound, product=product)
 
 

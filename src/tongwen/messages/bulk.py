@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    import fastokens
+    import fastokens  # type: ignore[import-untyped]
     from tokenizers import Tokenizer
 
 Ids: TypeAlias = npt.NDArray[np.uint32]

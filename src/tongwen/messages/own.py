@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
-from tongwen.errors import DataError, ModelError
+from tongwen.errors import DataError
 from tongwen.messages.conversation import ROLES, Conversation, Message, Role
 from tongwen.messages.encoding import Encoder, encoder_of
 from tongwen.messages.rendered import Rendered
@@ -30,7 +30,8 @@ class OwnTemplate:
 
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
-        self._heads = {role: self._head(role) for role in ROLES}
+        start = encoder.control(TURN_START)
+        self._heads = {role: [start, *encoder.encode(f"{role}\n")] for role in ROLES}
         self._end = encoder.control(TURN_END)
         self._newline = encoder.encode("\n")
 
@@ -72,18 +73,14 @@ class OwnTemplate:
             ids += [*self._heads[role], *self.encoder.encode(text), self._end, *self._newline]
         return ids + self._heads["assistant"]
 
-    def _head(self, role: Role) -> list[int]:
-        """What stands before the text of a message."""
-        start = self.encoder.control(TURN_START)
-        head = self.encoder.encode(f"{role}\n")
-        for text in JOINABLE:
-            if self.encoder.encode(f"{role}\n{text}") != head + self.encoder.encode(text):
-                raise ModelError(
-                    f"the tokenizer joins the newline after a role with what follows, "
-                    f"for example {text!r}",
-                    hint="our template needs a tokenizer of our own: `tongwen tokenizer train`",
-                )
-        return [start, *head]
+
+def _joins(encoder: Encoder) -> bool:
+    """Whether the tokenizer joins the newline behind a role with what follows."""
+    return any(
+        encoder.encode(f"{role}\n{text}") != encoder.encode(f"{role}\n") + encoder.encode(text)
+        for role in ROLES
+        for text in JOINABLE
+    )
 
 
 def texts(messages: Sequence[Message], tools: Sequence[str]) -> Iterator[tuple[Role, str]]:
@@ -122,13 +119,20 @@ def compact(text: str) -> str:
     return json.dumps(json.loads(text), ensure_ascii=False)
 
 
-_templates: WeakKeyDictionary[PreTrainedTokenizerFast, OwnTemplate] = WeakKeyDictionary()
+_templates: WeakKeyDictionary[PreTrainedTokenizerFast, tuple[Encoder, OwnTemplate | None]] = (
+    WeakKeyDictionary()
+)
 
 
-def own_template(tokenizer: PreTrainedTokenizerFast) -> OwnTemplate:
-    """Our template with this tokenizer; a ModelError where it cannot be used."""
+def own_template(tokenizer: PreTrainedTokenizerFast) -> OwnTemplate | None:
+    """Our template with this tokenizer; none where texts cannot be encoded by themselves.
+
+    So it is with tokenizers that are not ours and join the newline behind a role with what follows.
+    """
     encoder = encoder_of(tokenizer)
-    template = _templates.get(tokenizer)
-    if template is None or template.encoder is not encoder:
-        template = _templates[tokenizer] = OwnTemplate(encoder)
-    return template
+    known = _templates.get(tokenizer)
+    if known is None or known[0] is not encoder:
+        template = OwnTemplate(encoder)
+        known = encoder, None if _joins(encoder) else template
+        _templates[tokenizer] = known
+    return known[1]

@@ -18,128 +18,64 @@ the others and has the sentinel behind them.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from tongwen.errors import DataError, ModelError, TongwenError
 from tongwen.messages.conversation import Message
+from tongwen.messages.plan import (
+    BEFORE,
+    BEHIND,
+    REWRITES,
+    SENTINEL,
+    Place,
+    Plan,
+    Rewrite,
+    Slot,
+    Turn,
+    marked,
+    padded,
+    split,
+)
 from tongwen.messages.writer import Writer
 
-Rewrite = Callable[[str], str]
-
-# From the private use area; letters and signs between, that no change of case or escape survives.
-OPEN, CLOSE, FIRST = "\U000f0000aB&'中 x", "\U000f0001", 0xF0100
-SENTINEL: Final = re.compile(f"{OPEN}(.){CLOSE}", re.DOTALL)
-BEFORE, BEHIND = "\n \t\n", "\n\t \n"
+TAILS: Final = 20_000
+"""Stretches of text that a prover remembers."""
 
 
-def _in_json(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)[1:-1]
+class Prover:
+    """Proves plans for one template.
 
-
-REWRITES: Final[tuple[Rewrite, ...]] = (
-    str,
-    _in_json,
-    lambda text: text.strip("\n"),
-    lambda text: text.lstrip("\n"),
-    lambda text: text.rstrip("\n"),
-    str.strip,
-    str.lstrip,
-    str.rstrip,
-)
-"""What templates do to the edges of a text."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A content or a thought."""
-
-    message: int
-    thought: bool = False
-
-    def text(self, messages: Sequence[Message]) -> str:
-        """What stands here in a conversation."""
-        message = messages[self.message]
-        return message.thinking if self.thought else message.content
-
-    @property
-    def sentinel(self) -> str:
-        """The text that stands for it."""
-        return f"{OPEN}{chr(FIRST + 2 * self.message + self.thought)}{CLOSE}"
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A place in what the template writes: behind so many characters of a piece."""
-
-    piece: int
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A trained answer: a token carries loss that begins at `head` or later, reaches beyond `words`
-    and ends at `end` or sooner."""
-
-    head: Place
-    words: Place
-    end: Place
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the template writes for conversations of one shape."""
-
-    pieces: tuple[str, ...]
-    slots: tuple[Slot, ...]
-    rewrites: tuple[Rewrite, ...]
-    turns: tuple[Turn, ...]
-    left_out: tuple[str, ...]
-    """What the template does not show."""
-    closed: bool
-    """Whether the template ends the last answer."""
-    literal: bool
-    """Whether only the assistant's texts are not in the pieces."""
-
-    def fill(self, messages: Sequence[Message]) -> tuple[str, list[int]]:
-        """The text with these words, and where each piece begins."""
-        parts, starts, length = [self.pieces[0]], [0], len(self.pieces[0])
-        for slot, rewrite, piece in zip(self.slots, self.rewrites, self.pieces[1:], strict=True):
-            inside = self.literal and messages[slot.message].role != "assistant"
-            text = "" if inside else rewrite(slot.text(messages))
-            starts.append(length + len(text))
-            parts += (text, piece)
-            length += len(text) + len(piece)
-        return "".join(parts), starts
-
-    def spans(self, starts: Sequence[int]) -> list[tuple[int, int, int]]:
-        """Head, words and end of the trained answers, in characters of the filled text."""
-        return [
-            (
-                starts[turn.head.piece] + turn.head.offset,
-                starts[turn.words.piece] + turn.words.offset,
-                starts[turn.end.piece] + turn.end.offset,
-            )
-            for turn in self.turns
-        ]
-
-
-def prove(
-    writer: Writer,
-    messages: Sequence[Message],
-    tools: Sequence[str],
-    controls: re.Pattern[str],
-    *,
-    literal: bool = False,
-) -> Plan:
-    """The plan for conversations of this shape, an error where nothing can be proved.
-
-    `controls` finds the tokens that were added to the vocabulary.
+    `controls` finds the tokens that were added to the vocabulary. What stands behind a message is
+    kept for other conversations that begin alike: long ones would take the square of their length.
     """
-    return _Proof(writer, messages, tools, controls, literal=literal).plan()
+
+    def __init__(self, writer: Writer, controls: re.Pattern[str]) -> None:
+        self.writer, self.controls = writer, controls
+        self._tails: dict[object, str] = {}
+
+    def plan(
+        self, messages: Sequence[Message], tools: Sequence[str], *, literal: bool = False
+    ) -> Plan:
+        """The plan for conversations of this shape, an error where nothing can be proved."""
+        return _Proof(self, messages, tools, literal=literal).plan()
+
+    def tail(
+        self, messages: Sequence[Message], tools: Sequence[str], anchor: str, *, generation: bool
+    ) -> str | None:
+        """What the template writes behind an anchor; None if the anchor is not there."""
+        key = (tuple(messages), tuple(tools), anchor, generation)
+        if key not in self._tails:
+            text = self.writer.write(messages, tools, generation=generation)
+            _, found, tail = text.rpartition(anchor)
+            if not found:
+                return None
+            if len(self._tails) >= TAILS or self.writer.tells_time:
+                self._tails.clear()
+            self._tails[key] = tail
+        return self._tails[key]
 
 
 class _Proof:
@@ -147,18 +83,17 @@ class _Proof:
 
     def __init__(
         self,
-        writer: Writer,
+        prover: Prover,
         messages: Sequence[Message],
         tools: Sequence[str],
-        controls: re.Pattern[str],
         *,
         literal: bool,
     ) -> None:
-        self._writer, self._messages, self._tools = writer, messages, tools
-        self._controls = controls
+        self._prover, self._messages, self._tools = prover, messages, tools
+        self._controls = prover.controls
         self._literal = literal
-        self._marked = [_marked(place, one, literal) for place, one in enumerate(messages)]
-        self._pieces, self._slots = _split(self._write(self._marked))
+        self._marked = [marked(place, one, literal=literal) for place, one in enumerate(messages)]
+        self._pieces, self._slots = split(self._write(self._marked))
 
     def plan(self) -> Plan:
         left_out = self._check_slots()
@@ -166,7 +101,8 @@ class _Proof:
         ends: list[bool] = []
         turns: list[Turn] = []
         for place, message in enumerate(self._messages):
-            if message.role != "assistant":
+            last = place == len(self._messages) - 1
+            if message.role != "assistant" or not (message.trained or last):
                 continue
             own = [i for i, slot in enumerate(self._slots) if slot.message == place]
             head, words = self._beginning(place, own)
@@ -187,8 +123,15 @@ class _Proof:
             literal=self._literal,
         )
 
-    def _write(self, messages: Sequence[Message], *, generation: bool = False) -> str:
-        return self._writer.write(messages, self._tools, generation=generation)
+    def _write(self, messages: Sequence[Message]) -> str:
+        return self._prover.writer.write(messages, self._tools)
+
+    def _behind(self, anchor: str, messages: Sequence[Message], *, generation: bool = False) -> str:
+        """What the template writes behind an anchor in these messages."""
+        tail = self._prover.tail(messages, self._tools, anchor, generation=generation)
+        if tail is None:
+            raise self._unproved("it writes a message only when others follow")
+        return tail
 
     def _check_slots(self) -> tuple[str, ...]:
         """Every content once and in order; what is left out."""
@@ -210,14 +153,13 @@ class _Proof:
             missing = [slot for slot in wanted if slot not in found]
             what = f"it leaves out or changes message {missing[0].message + 1}" if missing else None
             raise self._unproved(what or "it repeats the words or changes their order")
-        if self._tools and self._writer.write(self._marked) == self._write(self._marked):
+        if self._tools and self._prover.writer.write(self._marked) == self._write(self._marked):
             left_out.append("the tools")
         return tuple(left_out)
 
     def _rewrites(self) -> tuple[Rewrite, ...]:
         """What the template does to the edges of each text, seen with blanks around it."""
-        padded = [_padded(message) for message in self._marked]
-        pieces, slots = _split(self._write(padded))
+        pieces, slots = split(self._write([padded(message) for message in self._marked]))
         if slots != self._slots:
             raise self._unproved("blanks around the words change where they stand")
         chosen: list[Rewrite] = []
@@ -243,7 +185,7 @@ class _Proof:
         before = self._before(place, own)
         anchor = self._slots[before].sentinel
         piece = self._pieces[before + 1]
-        asked = self._tail(self._write(self._marked[:place], generation=True), anchor)
+        asked = self._behind(anchor, self._marked[:place], generation=True)
         if own and not self._slots[own[0]].thought:
             if not piece.startswith(asked) and not asked.startswith(piece):
                 raise self._unproved("answers do not begin as the generation prompt does")
@@ -266,9 +208,9 @@ class _Proof:
         takes over; the shorter of the two, as one must begin with the other.
         """
         slot = Slot(place)
-        plain = self._write([*self._marked[:place], Message("assistant", slot.sentinel)])
-        head, found, _ = self._tail(plain, anchor).partition(slot.sentinel)
-        unasked = self._tail(self._write(self._marked[:place]), anchor)
+        plain = [*self._marked[:place], Message("assistant", slot.sentinel)]
+        head, found, _ = self._behind(anchor, plain).partition(slot.sentinel)
+        unasked = self._behind(anchor, self._marked[:place])
         if not found:
             raise self._unproved("it leaves out a plain answer")
         if asked == unasked:
@@ -282,7 +224,7 @@ class _Proof:
     def _end(self, place: int, own: list[int]) -> tuple[Place, bool]:
         """Where the answer's end is over, and whether it has one."""
         last = own[-1]
-        tail = self._tail(self._write(self._marked[: place + 1]), self._slots[last].sentinel)
+        tail = self._behind(self._slots[last].sentinel, self._marked[: place + 1])
         control = self._controls.search(tail)
         length = control.end() if control else len(tail.rstrip())
         piece = self._pieces[last + 1]
@@ -296,21 +238,21 @@ class _Proof:
         """The same behind calls, which are found by the names of the tools."""
         calls = self._messages[place].calls
         names = [Slot(len(self._messages) + number).sentinel for number in range(len(calls))]
-        marked = [*self._marked]
+        messages = [*self._marked]
         named = (replace(call, name=name) for call, name in zip(calls, names, strict=True))
-        marked[place] = replace(marked[place], calls=tuple(named))
-        whole, tail = self._write(marked), self._write(marked[: place + 1])
+        messages[place] = replace(messages[place], calls=tuple(named))
+        whole = self._write(messages)
         if any(name not in whole for name in names):
             raise DataError(
                 f"the chat template does not write the calls of message {place + 1}",
                 hint="choose a --template that knows tools, or leave such rows away",
             )
-        tail = self._tail(tail, names[-1])
+        tail = self._behind(names[-1], messages[: place + 1])
         length = len(tail.rstrip())
         ends = [match for match in self._controls.finditer(tail) if match.end() == length]
         before, anchor, behind = whole.rpartition(names[-1])
         last = own[-1] if own else self._before(place, own)
-        inside = self._tail(before + anchor + tail[:length], self._slots[last].sentinel)
+        _, _, inside = (before + anchor + tail[:length]).rpartition(self._slots[last].sentinel)
         if not behind.startswith(tail[:length]) or SENTINEL.findall(inside) != [
             letter for name in names for letter in SENTINEL.findall(name)
         ]:
@@ -343,35 +285,3 @@ class _Proof:
             f"this chat template cannot be masked provably: {why}",
             hint="choose a template by name with --template, or leave such rows away",
         )
-
-    def _tail(self, text: str, anchor: str) -> str:
-        """What stands behind an anchor."""
-        _, found, tail = text.rpartition(anchor)
-        if not found:
-            raise self._unproved("it writes a message only when others follow")
-        return tail
-
-
-def _marked(place: int, message: Message, literal: bool) -> Message:
-    kept = message.content if literal and message.role != "assistant" else ""
-    return replace(
-        message,
-        content=kept + Slot(place).sentinel if message.content else "",
-        thinking=Slot(place, thought=True).sentinel if message.thinking else "",
-    )
-
-
-def _padded(message: Message) -> Message:
-    """The message with blanks around its sentinels."""
-    content, thinking = (
-        SENTINEL.sub(rf"{BEFORE}\g<0>{BEHIND}", text)
-        for text in (message.content, message.thinking)
-    )
-    return replace(message, content=content, thinking=thinking)
-
-
-def _split(text: str) -> tuple[list[str], list[Slot]]:
-    """The pieces of a text with sentinels, and the slots between them."""
-    parts = SENTINEL.split(text)
-    numbers = [ord(letter) - FIRST for letter in parts[1::2]]
-    return parts[::2], [Slot(number // 2, thought=bool(number % 2)) for number in numbers]

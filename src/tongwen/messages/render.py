@@ -27,7 +27,7 @@ from tongwen.messages.conversation import (
     check_role,
 )
 from tongwen.messages.encoding import document_marks, encode_text
-from tongwen.messages.own import own_template
+from tongwen.messages.own import OwnTemplate, own_template
 from tongwen.messages.rendered import Rendered
 from tongwen.messages.stock import stock_template
 from tongwen.messages.template import CHAT_TEMPLATE
@@ -53,9 +53,7 @@ def render_many(
     """Conversations for training, encoded together; in place of a bad one, what is wrong."""
     checked = [_checked(conversation) for conversation in conversations]
     sound = [one for one in checked if isinstance(one, Conversation)]
-    own = tokenizer.chat_template == CHAT_TEMPLATE
-    template = own_template(tokenizer) if own else stock_template(tokenizer)
-    rendered = iter(template.render(sound))
+    rendered = iter((_own(tokenizer) or stock_template(tokenizer)).render(sound))
     return [one if isinstance(one, DataError) else next(rendered) for one in checked]
 
 
@@ -69,8 +67,8 @@ def render_prompt(
         check_role(message.role, number)
         check_encodable(f"message {number} ({message.role})", message.content)
         check_encodable(f"the thought of message {number}", message.thinking)
-    if tokenizer.chat_template == CHAT_TEMPLATE:
-        return own_template(tokenizer).prompt(messages, tools)
+    if own := _own(tokenizer):
+        return own.prompt(messages, tools)
     return stock_template(tokenizer).prompt(messages, tools, tokenizer)
 
 
@@ -98,6 +96,10 @@ def render_document(document: Document, tokenizer: PreTrainedTokenizerFast) -> R
     begin, end = document_marks(tokenizer)
     ids = [*begin, *encode_text(tokenizer, document.text), *end]
     return Rendered(ids, [False] + [True] * (len(ids) - 1))
+
+
+def _own(tokenizer: PreTrainedTokenizerFast) -> OwnTemplate | None:
+    return own_template(tokenizer) if tokenizer.chat_template == CHAT_TEMPLATE else None
 
 
 def _checked(conversation: Conversation) -> Conversation | DataError:

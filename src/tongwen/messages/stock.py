@@ -15,7 +15,7 @@ import json
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
@@ -25,7 +25,8 @@ from tongwen.errors import DataError, TongwenError
 from tongwen.messages.conversation import Conversation, Message, Role
 from tongwen.messages.encoding import Encoder, encoder_of
 from tongwen.messages.places import Placed
-from tongwen.messages.proof import Plan, prove
+from tongwen.messages.plan import Plan
+from tongwen.messages.proof import Prover
 from tongwen.messages.rendered import Rendered
 from tongwen.messages.writer import Writer, in_time
 
@@ -52,6 +53,10 @@ class StockTemplate:
     encoder: Encoder
     writer: Writer
     _plans: dict[object, Plan] = field(default_factory=dict)
+
+    @cached_property
+    def _prover(self) -> Prover:
+        return Prover(self.writer, self.encoder.controls)
 
     def render(self, conversations: Sequence[Conversation]) -> list[Rendered | DataError]:
         """Conversations that have passed `check`, encoded together."""
@@ -110,25 +115,20 @@ class StockTemplate:
         The one of this shape that is known; one proved anew, for templates that write the time; and
         a literal one.
         """
-        prove_now = partial(
-            prove, self.writer, conversation.messages, conversation.tools, self.encoder.controls
-        )
+        messages, tools = conversation.messages, conversation.tools
         shape = (
-            conversation.tools,
-            *(
-                (m.role, m.content == "", m.thinking == "", m.calls, m.trained)
-                for m in conversation.messages
-            ),
+            tools,
+            *((m.role, m.content == "", m.thinking == "", m.calls, m.trained) for m in messages),
         )
         plan = self._plans.get(shape)
         if plan is not None:
             yield plan
         if plan is None or self.writer.tells_time:
-            self._plans[shape] = prove_now()
+            self._plans[shape] = self._prover.plan(messages, tools)
             if len(self._plans) > PLANS:
                 del self._plans[next(iter(self._plans))]
             yield self._plans[shape]
-        yield prove_now(literal=True)
+        yield self._prover.plan(messages, tools, literal=True)
 
     def _spelled(self, messages: Sequence[Message], tools: Sequence[str]) -> str | None:
         """A control token that a text spells."""

@@ -99,8 +99,10 @@ class Plan:
         self._lengths = lengths
         self._order = mixture or Shuffle(lengths, batch_tokens, seed)
         self.steps_per_epoch = self._order.steps_per_epoch
-        step_tokens = mixture.step_tokens if mixture else batch_tokens
-        self.micro_batches = max(1, -(-step_tokens // micro_batch_tokens))
+        self.step_tokens = self._order.step_tokens
+        """Tokens of a step, on average."""
+        asked = mixture.step_tokens if mixture else batch_tokens
+        self.micro_batches = max(1, -(-asked // micro_batch_tokens))
 
     def step(self, step: int) -> list[Ints]:
         """The items of step `step` (from 0), one array per micro-batch."""
@@ -118,6 +120,7 @@ class Shuffle:
         total = int(lengths.sum())
         # Never more steps than items, so that no step is empty-handed by construction.
         self.steps_per_epoch = max(1, min(round(total / batch_tokens), len(lengths)))
+        self.step_tokens = total // self.steps_per_epoch
         self._order = lru_cache(maxsize=2)(self._epoch_order)
 
     def step(self, epoch: int, place: int) -> Ints:

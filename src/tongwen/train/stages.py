@@ -23,8 +23,7 @@ from tongwen.config import (
     PretrainConfig,
     TrainConfig,
 )
-from tongwen.data import TokenStore, data_prepare
-from tongwen.data.shards import KINDS
+from tongwen.data import KINDS, TokenStore, data_prepare, load_manifest
 from tongwen.engine import Sampling
 from tongwen.engine.local import LocalEngine
 from tongwen.errors import ConfigError, DataError
@@ -148,6 +147,8 @@ def _train(
                 save_model_folder(folder, model, learner.optimizer, tokenizer)
         write_report(run.folder)
         run.finish(_passport(stage, run, config, _inputs(folders, base), at))
+        for folder in folders:
+            say(f"{folder}: {load_manifest(folder).balance}")
         return _result(run)
 
 
@@ -243,7 +244,7 @@ def _announce(model: PreTrainedModel, task: Task, config: TrainConfig, dtype: to
     say(
         f"{task.stage}: {parameters / 1e6:.1f}M parameters, {len(task.items):,} items of "
         f"{tokens:,} tokens, {task.steps:,} steps of about "
-        f"{tokens // task.plan.steps_per_epoch:,} tokens ({epochs:.2f} epochs), "
+        f"{task.plan.step_tokens:,} tokens ({epochs:.2f} epochs), "
         f"{config.precision} on {config.threads} threads, "
         f"matrix peak {matrix_peak(dtype) / 1e9:,.0f} GFLOP/s"
     )
