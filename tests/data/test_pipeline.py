@@ -11,7 +11,7 @@ import pytest
 
 from tongwen.config import DataCleanConfig, DataPrepareConfig, DataStatsConfig
 from tongwen.data import DataPrepareResult, data_clean, data_prepare, data_stats, load_manifest
-from tongwen.errors import DataError
+from tongwen.errors import ConfigError, DataError
 from tongwen.messages import parse
 
 POEM = "床前明月光，疑是地上霜。举头望明月，低头思故乡。"
@@ -193,6 +193,20 @@ def test_statistics_write_nothing_but_what_they_count(
     assert account["statistics"]["tokens"] > account["statistics"]["items"]
     with pytest.raises(DataError, match="exists already"):
         data_stats(DataStatsConfig(sources=sources, out=out))
+
+
+def test_an_entry_of_a_dataset_info_is_a_source(tmp_path: Path) -> None:
+    rows: list[object] = [{"q": "一加一？", "a": "二。"}, {"q": "二加二？", "a": "四。"}]
+    lines(tmp_path / "my.jsonl", rows)
+    info = tmp_path / "dataset_info.json"
+    columns = {"prompt": "q", "response": "a"}
+    entries = {"my": {"file_name": "my.jsonl", "columns": columns}}
+    info.write_text(json.dumps(entries), encoding="utf-8")
+    entry = f"{info}#my"
+    result = data_clean(DataCleanConfig(sources=[entry], out=tmp_path / "out"))
+    assert (result.rows_in, result.used) == (2, 2)
+    with pytest.raises(ConfigError, match="brings its own mapping"):
+        data_clean(DataCleanConfig(sources=[entry, info], out=tmp_path / "two"))
 
 
 def test_the_defects_of_real_files_are_counted_to_the_unit(

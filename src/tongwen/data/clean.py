@@ -17,7 +17,7 @@ from typing import Final
 from tongwen.config import DataCleanConfig, DataStatsConfig, SiftConfig
 from tongwen.data.account import REJECTS, REPORT
 from tongwen.data.manifest import fingerprints
-from tongwen.data.pipeline import Pipeline, check_place
+from tongwen.data.pipeline import Pipeline, check_place, located
 from tongwen.data.talk import Talk
 from tongwen.data.work import Lengths, Records
 from tongwen.errors import DataError
@@ -74,6 +74,7 @@ def data_stats(config: DataStatsConfig) -> DataSiftResult:
 def _sift(config: SiftConfig, out: Path, title: str, use: Use) -> DataSiftResult:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out} exists already", "choose another --out, or remove it first")
+    config = located(config)
     check_place(out, config.sources)
     expanded = expand(config.sources)
     files = fingerprints(expanded)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from pydantic import JsonValue
 
@@ -25,8 +25,8 @@ from tongwen.data.flow import Done, Reading, flow, workers_for
 from tongwen.data.manifest import SourceFile, fingerprint
 from tongwen.data.talk import Talk
 from tongwen.data.work import Fingerprints, Make, Sifting, Sound, Task, Turned, Worker
-from tongwen.errors import DataError
-from tongwen.messages import load_mapping
+from tongwen.errors import ConfigError, DataError
+from tongwen.messages import load_entry, load_mapping
 
 RUNNING = {"sources", "out", "workers", "engine"}
 """Settings that say where and how fast, not what."""
@@ -117,12 +117,38 @@ class Pipeline(ExitStack):
                 yield Reading(place, path, text_rows, first, verdicts.among(first, end))
 
 
+C = TypeVar("C", bound=SiftConfig)
+
+
+def located(config: C) -> C:
+    """The settings with the files and the mapping that `dataset_info.json#NAME` stands for."""
+    named = [str(source) for source in config.sources if _is_entry(str(source))]
+    if not named:
+        return config
+    if len(config.sources) > 1 or config.mapping is not None:
+        raise ConfigError(
+            f"{named[0]} brings its own mapping and stands beside other sources or --mapping",
+            "prepare it alone; `tongwen data merge` joins prepared folders",
+        )
+    file, _, name = named[0].partition("#")
+    source = load_entry(Path(file), name).source()
+    return config.model_copy(update={"sources": [source], "mapping": named[0]})
+
+
+def _is_entry(source: str) -> bool:
+    file, mark, _ = source.partition("#")
+    return bool(mark) and not Path(source).exists() and Path(file).is_file()
+
+
 def settings_of(config: SiftConfig, *without: str) -> dict[str, JsonValue]:
     """What decides the product besides the sources; files by their content, not by their place."""
     settings = config.model_dump(mode="json", exclude={*RUNNING, *without})
     for name in settings:
         value = getattr(config, name)
-        if isinstance(value, Path):
+        if name == "mapping" and value is not None:
+            file, mark, entry = value.partition("#")
+            settings[name] = f"{_content(Path(file))}{mark}{entry}"
+        elif isinstance(value, Path):
             settings[name] = _content(value)
         elif isinstance(value, list) and any(isinstance(one, Path) for one in value):
             settings[name] = [_content(path) for path in value]

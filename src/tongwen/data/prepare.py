@@ -36,7 +36,7 @@ from tongwen.data.manifest import (
     load_manifest,
     save_manifest,
 )
-from tongwen.data.pipeline import Pipeline, check_place, settings_of
+from tongwen.data.pipeline import Pipeline, check_place, located, settings_of
 from tongwen.data.sink import TokenSink
 from tongwen.data.talk import Talk
 from tongwen.data.vocabulary import Sample, tokenizer_of
@@ -121,6 +121,7 @@ def data_prepare(config: DataPrepareConfig) -> DataPrepareResult:
             f"max_length {config.max_length} is too short for a row",
             f"the smallest is {SHORTEST}; the default is 2048",
         )
+    config = located(config)
     expanded = expand(config.sources)
     check_place(config.out, config.sources)
     tokenizer = _given_tokenizer(config)

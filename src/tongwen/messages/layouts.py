@@ -145,7 +145,9 @@ def layout_of(record: object) -> Layout:
     if layout is None:
         raise _unknown(record)
     spoken = layout not in ("preference", "pair", "poem", "text")
-    return "judged" if spoken and preferences.is_judgement(full) else layout
+    # A judgement that is missing must not make a bad answer one to learn.
+    judged = preferences.is_judgement(full) or "kto_tag" in record
+    return "judged" if spoken and judged else layout
 
 
 def _recognise(row: Row) -> Layout | None:

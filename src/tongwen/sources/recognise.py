@@ -8,11 +8,12 @@ content says otherwise; .txt and .md are text unless they are certainly JSON or 
 
 from __future__ import annotations
 
+import io
 import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Final
+from typing import Final, cast
 
 from tongwen.errors import DataError
 from tongwen.sources.compressed import Content, seekable, unpacked
@@ -53,11 +54,16 @@ ENDINGS: Final = {
     POWERPOINT: (".pptx", ".pptm"),
     ZIP: (".zip",),
 }
+ROWS: Final = tuple(
+    ending for form in (JSON_LINES, CSV, TSV, PARQUET, ARROW, FEATHER) for ending in ENDINGS[form]
+)
+"""Endings that a web page never has on purpose."""
 PACKED: Final = (".gz", ".zst")
 SUFFIXES: Final = (*dict.fromkeys(ending for form in ENDINGS.values() for ending in form), *PACKED)
 """Endings that are read; the others where their content says what they are."""
 
 MAGIC: Final = {b"PAR1": PARQUET, b"ARROW1\0\0": FEATHER, b"PK\3\4": ZIP, b"PK\5\6": ZIP}
+LFS: Final = b"version https://git-lfs.github.com/spec/"
 OLE: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 REFUSED: Final = {
     b"\x89PNG": "a picture",
@@ -131,9 +137,18 @@ def is_data(content: Content) -> bool:
 
 
 def read_head(content: Content, size: int) -> bytes:
-    """The first bytes of a content."""
-    with content.open() as stream:
-        return stream.read(size)
+    """The first bytes of a content; of one that breaks off early, what there is."""
+    head = b""
+    with content.open() as opened:
+        # Whole pieces would be lost with the one that cannot be read.
+        stream = cast(io.BufferedReader, opened)
+        try:
+            while len(head) < size and (piece := stream.read1(size - len(head))):
+                head += piece
+        except DataError:
+            if not head:
+                raise
+    return head
 
 
 def ending_of(content: Content, packed: bool = False) -> str:
@@ -193,6 +208,10 @@ def _refuse(head: bytes) -> None:
         raise DataError(
             "an Office document of the time before 2007", "save it as .docx, .xlsx or .pptx"
         )
+    if head.startswith(LFS):
+        raise DataError(
+            "the pointer that Git LFS leaves in the place of a file", "get it with `git lfs pull`"
+        )
     name = next((name for magic, name in REFUSED.items() if head.startswith(magic)), None)
     if name is None and head[257:262] == b"ustar":
         name = "packed with tar"
@@ -212,6 +231,11 @@ def _refuse(head: bytes) -> None:
 def _text_kind(content: Content, head: bytes, ending: str, packing: str | None) -> Kind:
     marked = next((name for mark, name in MARKS.items() if head.startswith(mark)), None)
     text = head.decode(marked or "utf-8", errors="ignore")
+    if HTML_HEAD.match(text) and ending in ROWS:
+        raise DataError(
+            f"an HTML page with the ending {ending} of data",
+            "a download that failed leaves such a page: look into it, and download the data again",
+        )
     if HTML_HEAD.match(text) or ending in ENDINGS[HTML]:
         return Kind(HTML, marked, packing=packing)
     if JSON_HEAD.match(text) or (ending in ENDINGS[JSON_LINES] and _may_be_json(text)):
