@@ -30,7 +30,7 @@ import sys
 import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -73,8 +73,6 @@ class Outcome:
 
     kept: int = 0
     """Sound rows whose answer is trained on whole."""
-    lost: int = 0
-    """Sound rows that are missing."""
     broken: int = 0
     """Rows trained on that are not sound, or whose question was cut away."""
     twice: int = 0
@@ -92,6 +90,9 @@ def main() -> None:
     parser.add_argument("--llamafactory", type=Path, help="interpreter with llamafactory")
     parser.add_argument("--trl", type=Path, help="interpreter with trl")
     parser.add_argument("--json", type=Path, help="write all outcomes to this file")
+    parser.add_argument(
+        "--recorded", type=Path, help="such a file: what it has of the peers is not measured again"
+    )
     arguments = parser.parse_args()
     peers = {name: getattr(arguments, name) for name in ("llamafactory", "trl")}
     peers = {name: python.absolute() for name, python in peers.items() if python is not None}
@@ -99,12 +100,19 @@ def main() -> None:
         place = Path(scratch)
         tokenizer = peers_tokenizer(place / "tokenizer")
         sound = {name: sound_texts(name) for name in EXPECTED}
-        versions = {name: control(name, peers[name], tokenizer, place) for name in peers}
+        before = json.loads(arguments.recorded.read_text()) if arguments.recorded else {}
+        versions = before.get("versions", {})
+        for peer, python in peers.items():
+            versions.setdefault(peer, "")
+            versions[peer] = versions[peer] or control(peer, python, tokenizer, place)
         outcomes: dict[str, dict[str, Outcome]] = {}
         for name in EXPECTED:
-            outcomes[name] = {"tongwen": ours(name, place / name)}
-            for peer, python in peers.items():
-                found = ask(peer, python, FOLDER / name, EXPECTED[name]["layout"], tokenizer)
+            known = before.get("files", {}).get(name, {})
+            outcomes[name] = {peer: Outcome(**known[peer]) for peer in versions if peer in known}
+            outcomes[name]["tongwen"] = ours(name, place / name)
+            for peer in peers.keys() - outcomes[name].keys():
+                layout = EXPECTED[name]["layout"]
+                found = ask(peer, peers[peer], FOLDER / name, layout, tokenizer)
                 outcomes[name][peer] = judged(name, sound[name], *found)
             print(f"{name}: {outcomes[name]}", file=sys.stderr)
     print(table(outcomes, versions))
@@ -204,7 +212,7 @@ def ours(name: str, out: Path) -> Outcome:
     used, right = source.used + source.held_out, EXPECTED[name]["used"]
     named = source.duplicates + source.filtered + source.rejected
     broken = max(used - right, 0)
-    return Outcome(kept=min(used, right), lost=max(right - used, 0), broken=broken, warned=named)
+    return Outcome(kept=min(used, right), broken=broken, warned=named)
 
 
 def ask(
@@ -233,6 +241,8 @@ def ask(
         except subprocess.TimeoutExpired:
             return None, f"TimeoutError: after {TIMEOUT} s", ""
     said = done.stdout + done.stderr
+    if done.returncode < 0:
+        said += f"\nError: ended by signal {-done.returncode}"
     for line in done.stdout.splitlines():
         if line.startswith("RESULT "):
             result = json.loads(line.removeprefix("RESULT "))
@@ -245,16 +255,16 @@ def judged(
 ) -> Outcome:
     """A peer's rows against the sound ones."""
     if rows is None:
-        return Outcome(lost=sound.total(), error=failure(said))
+        return Outcome(error=failure(said))
     come = Counter(plain(row["learned"]) for row in rows)
     kept = (come & sound).total() - unasked(name, rows)
     twice = sum(come[text] - sound[text] for text in sound if come[text] > sound[text])
     broken = len(rows) - kept - twice
-    lost = max(sound.total() - len(rows), 0) if "cut" in EXPECTED[name] else sound.total() - kept
-    warned = sum(len(set(message.findall(said))) for message in SAID)
+    dropped, strange = (message.findall(said) for message in SAID)
+    warned = len(dropped) + len(set(strange))
     missing = max(EXPECTED[name]["rows"] - len(rows), 0)
     silent = broken + max(missing - warned, 0)
-    return Outcome(kept, lost, broken, twice, warned, silent=silent)
+    return Outcome(kept, broken, twice, warned, silent=silent)
 
 
 def unasked(name: str, rows: Sequence[dict[str, str]]) -> int:
@@ -271,7 +281,7 @@ def failure(said: str) -> str:
     for line in reversed(said.splitlines()):
         match = FAILURE.match(line.strip())
         if match and match[1] != WRAPPER:
-            reason = (match[2] or "").replace("|", "\\|")
+            reason = (match[2] or "").replace("|", "\\|").replace("`", "'")
             return f"{match[1]}: {reason[:90]}" if reason else match[1]
     return "no message"
 
@@ -283,35 +293,32 @@ def table(outcomes: dict[str, dict[str, Outcome]], versions: dict[str, str]) -> 
         f"|---|---|---|{'---|' * len(versions)}",
     ]
     for name, row in outcomes.items():
-        cells = [f"`{name}`", EXPECTED[name]["wrong"], our_cell(name, row["tongwen"])]
+        wrong = EXPECTED[name]["wrong"].replace("|", "\\|")
+        cells = [f"`{name}`", wrong, our_cell(name, row["tongwen"])]
         cells += [peer_cell(name, row[peer]) for peer in versions]
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", f"| {len(outcomes)} files | {' | '.join(versions.values())} |"]
     lines.append(f"|---|{'---|' * len(versions)}")
-    columns = {peer: [row[peer] for row in outcomes.values()] for peer in versions}
-    for what, numbers in totals(columns).items():
+    for what, numbers in totals(outcomes, list(versions)).items():
         lines.append(f"| {what} | {' | '.join(map(str, numbers))} |")
     return "\n".join(lines)
 
 
-def totals(columns: dict[str, list[Outcome]]) -> dict[str, list[int]]:
+def totals(outcomes: dict[str, dict[str, Outcome]], peers: list[str]) -> dict[str, list[int]]:
     """Each measure for each peer."""
+    columns = [[(name, row[peer]) for name, row in outcomes.items()] for peer in peers]
+    measures: dict[str, Callable[[str, Outcome], int]] = {
+        "files of which a row is lost or taken silently": lambda _, o: o.silent > 0,
+        "rows lost or taken silently": lambda _, o: o.silent,
+        "broken rows trained on": lambda _, o: o.broken,
+        "files refused whole": lambda _, o: bool(o.error),
+        "files refused whole that hold sound rows": lambda name, o: (
+            bool(o.error) and EXPECTED[name]["used"] > 0
+        ),
+    }
     return {
-        "files with a row lost or taken silently": [
-            sum(o.silent > 0 for o in outcomes) for outcomes in columns.values()
-        ],
-        "rows lost or taken silently": [
-            sum(o.silent for o in outcomes) for outcomes in columns.values()
-        ],
-        "broken rows trained on": [
-            sum(o.broken for o in outcomes) for outcomes in columns.values()
-        ],
-        "files refused whole": [
-            sum(bool(o.error) for o in outcomes) for outcomes in columns.values()
-        ],
-        "sound rows lost with them": [
-            sum(o.lost for o in outcomes if o.error) for outcomes in columns.values()
-        ],
+        what: [sum(measure(name, outcome) for name, outcome in column) for column in columns]
+        for what, measure in measures.items()
     }
 
 
@@ -319,7 +326,7 @@ def our_cell(name: str, outcome: Outcome) -> str:
     """Our outcome in words."""
     if outcome.error:
         return f"stops: {outcome.error}"
-    if outcome.lost or outcome.broken:
+    if outcome.kept < EXPECTED[name]["used"] or outcome.broken:
         return f"**wrong**: {outcome.kept} sound rows used, {outcome.broken} broken ones"
     parts = [f"{outcome.kept} used"]
     for kind in OUTCOMES:
@@ -333,10 +340,10 @@ def peer_cell(name: str, outcome: Outcome) -> str:
     """A peer's outcome in words."""
     if outcome.error:
         return f"stops: `{outcome.error}`"
-    sound = outcome.kept + outcome.lost
-    parts = [f"{outcome.kept} of {sound} sound rows"]
+    parts = [f"{outcome.kept} of {EXPECTED[name]['used']} sound rows"]
     if outcome.broken:
-        parts.append(f"**{outcome.broken} broken trained on**")
+        how = "trained on without its question" if "cut" in EXPECTED[name] else "broken trained on"
+        parts.append(f"**{outcome.broken} {how}**")
     if outcome.twice:
         parts.append(f"{outcome.twice} again")
     left = EXPECTED[name]["rows"] - outcome.kept - outcome.broken - outcome.twice

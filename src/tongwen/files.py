@@ -34,6 +34,12 @@ def write_whole(path: Path, text: str) -> None:
     _sync_folder(path.parent)
 
 
+def spelled(path: str | Path) -> str:
+    """A path as text that can be written; bytes of a name that are not UTF-8 become `\\xff`."""
+    posix = Path(path).as_posix()
+    return os.fsencode(posix).decode("utf-8", "backslashreplace")
+
+
 def sha256_file(path: Path) -> str:
     """sha256 of the content of a file, read in pieces."""
     with path.open("rb") as file:

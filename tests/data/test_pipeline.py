@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -193,6 +194,14 @@ def test_statistics_write_nothing_but_what_they_count(
     assert account["statistics"]["tokens"] > account["statistics"]["items"]
     with pytest.raises(DataError, match="exists already"):
         data_stats(DataStatsConfig(sources=sources, out=out))
+
+
+def test_a_name_that_is_not_utf8_is_spelled_out(tmp_path: Path, tokenizer_folder: Path) -> None:
+    source = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.jsonl"))
+    lines(source, [{"text": LONG}, {"txt": LONG}])
+    result = prepare([source], tmp_path / "out", tokenizer_folder, hold_out=0)
+    [reject] = rejects(result)
+    assert str(reject["file"]).endswith("/\\xff\\xfe.jsonl")
 
 
 def test_an_entry_of_a_dataset_info_is_a_source(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from tongwen.cleaning.statistics import Statistics
 from tongwen.data.flow import Opened
 from tongwen.data.manifest import Balance, Contamination, SourceCounts, SourceFile
 from tongwen.data.work import Sound, Turned
+from tongwen.files import spelled
 
 REJECTS: Final = "rejects.jsonl"
 REPORT: Final = "report.html"
@@ -102,7 +103,7 @@ class Account(ExitStack):
         self._count(turned)
         record = {
             "outcome": turned.outcome,
-            "file": reject.file.as_posix(),
+            "file": spelled(reject.file),
             "line": reject.line,
             "reason": reject.reason,
             "hint": reject.hint,
@@ -173,5 +174,5 @@ class Account(ExitStack):
         kind = NUMBER.sub("N", turned.kind or reject.reason)
         if kind not in self.reasons and len(self.reasons) >= REASONS:
             kind = "other reasons"
-        first = f"{reject.file.as_posix()}:{reject.line}"
+        first = f"{spelled(reject.file)}:{reject.line}"
         self.reasons.setdefault(kind, Reason(turned.outcome, first)).count += 1

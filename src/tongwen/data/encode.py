@@ -37,10 +37,9 @@ from tongwen.messages import (
     Judged,
     Limits,
     Preference,
-    Rendered,
     document_marks,
     fit_many,
-    render_preference,
+    fit_preference,
     texts_of,
 )
 from tongwen.messages import Item as Row
@@ -97,7 +96,7 @@ class Encoder:
         self._texts = TextEncoder(tokenizer)
 
     def encode(self, rows: Sequence[Row]) -> list[list[Item] | DataError]:
-        """The items of each row, or why it has none; documents are encoded on all cores.
+        """The items of each row that `parse` made, or why it has none.
 
         Of a preference the chosen answer comes first, then the rejected one.
         """
@@ -125,7 +124,7 @@ class Encoder:
         ]
         if not conversations:
             return []  # so that a tokenizer without a chat template is good enough for texts
-        return fit_many(conversations, self._tokenizer, self._limits)
+        return fit_many(conversations, self._tokenizer, self._limits, checked=True)
 
     def _said(self, row: Conversation | Judged, fitted: list[Fitted] | DataError) -> list[Item]:
         if isinstance(fitted, DataError):
@@ -134,33 +133,19 @@ class Encoder:
         if isinstance(row, Judged):
             kind = "good" if row.good else "bad"
         spoken = language("\n".join(texts_of(row)))
-        return [
-            replace(
-                self._rendered(one.rendered, spoken, kind, one.cut_tokens + one.cut_answer),
-                notes=tuple(_notes(one)),
-            )
-            for one in fitted
-        ]
+        return [self._fit(one, spoken, kind) for one in fitted]
 
     def _preference(self, row: Preference) -> list[Item]:
-        chosen, rejected = render_preference(row, self._tokenizer)
-        longest = max(len(chosen.ids), len(rejected.ids))
-        if longest > self._limits.max_length:
-            raise DataError(
-                f"the preference has {longest:,} tokens, the longest accepted is "
-                f"{self._limits.max_length:,}",
-                "raise --max-length, or remove the row",
-            )
+        chosen, rejected = fit_preference(row, self._tokenizer, self._limits)
         spoken = language("\n".join(texts_of(row)))
-        return [
-            self._rendered(chosen, spoken, "chosen"),
-            self._rendered(rejected, spoken, "rejected"),
-        ]
+        return [self._fit(chosen, spoken, "chosen"), self._fit(rejected, spoken, "rejected")]
 
-    def _rendered(self, rendered: Rendered, spoken: str, kind: Kind, dropped: int = 0) -> Item:
-        ids = np.array(rendered.ids, dtype=np.int64)
-        mask = np.array(rendered.mask, dtype=np.bool_)
-        return Item(ids, mask, self._bytes(ids[mask]), spoken, kind, dropped)
+    def _fit(self, fitted: Fitted, spoken: str, kind: Kind) -> Item:
+        ids = np.array(fitted.rendered.ids, dtype=np.int64)
+        mask = np.array(fitted.rendered.mask, dtype=np.bool_)
+        dropped = fitted.cut_tokens + fitted.cut_answer
+        notes = tuple(_notes(fitted))
+        return Item(ids, mask, self._bytes(ids[mask]), spoken, kind, dropped, notes)
 
     def _bytes(self, ids: Ints) -> int:
         """UTF-8 bytes of what these tokens say."""

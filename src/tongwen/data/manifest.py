@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from tongwen.errors import DataError
+from tongwen.files import spelled
 from tongwen.sources import Expanded
 
 MANIFEST = "manifest.json"
@@ -36,7 +37,7 @@ class SourceFile(_Record):
     @property
     def name(self) -> str:
         """What to call it: its origin, which is the same everywhere, or its path."""
-        return self.origin or self.path
+        return self.origin or spelled(self.path)
 
 
 class Balance(_Record):

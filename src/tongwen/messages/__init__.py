@@ -15,7 +15,7 @@ from tongwen.messages.conversation import (
 )
 from tongwen.messages.dataset_info import Entry, load_entry, load_mapping
 from tongwen.messages.encoding import document_marks, encode_text, encode_texts
-from tongwen.messages.fit import Fitted, Limits, fit, fit_many
+from tongwen.messages.fit import Fitted, Limits, fit, fit_many, fit_preference
 from tongwen.messages.layouts import Layout, Parsed, layout_of, parse, parse_noted
 from tongwen.messages.mapping import Mapping
 from tongwen.messages.named import named_template, template_names, with_template
@@ -55,6 +55,7 @@ __all__ = [
     "encode_texts",
     "fit",
     "fit_many",
+    "fit_preference",
     "layout_of",
     "load_entry",
     "load_mapping",

@@ -7,13 +7,12 @@ answer holds besides its words becomes a part of the message: a thought at its s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from tongwen.errors import DataError
-from tongwen.messages.conversation import Conversation, Message, ToolCall
+from tongwen.messages.conversation import THINK, Conversation, Message, ToolCall
 from tongwen.messages.fields import (
     Notes,
     Row,
@@ -30,7 +29,7 @@ from tongwen.messages.fields import (
     value_at,
 )
 from tongwen.messages.speakers import Speaker, speaker
-from tongwen.messages.tools import openai_calls, said_calls, tools_of
+from tongwen.messages.tools import call_ids, in_call_order, openai_calls, said_calls, tools_of
 
 SHAREGPT: Final = ("from", "value")
 OPENAI: Final = ("role", "content")
@@ -39,7 +38,6 @@ SWITCHES: Final = ("loss", "train", "weight", "loss_weight", "loss_scale")
 SYSTEMS: Final = ("system", "system_prompt")
 TEXT_PARTS: Final = ("text", "input_text", "output_text")
 MEDIA: Final = ("image", "images", "video", "videos", "audio", "audios")
-THOUGHT: Final = re.compile(r"\s*<think>\n*(.*?)\n*</think>\n*(.*)", re.DOTALL)
 
 EMPTY_THOUGHT: Final = "an empty <think> block was left out"
 EMPTY_SYSTEM: Final = "an empty system message was left out"
@@ -109,17 +107,22 @@ def exchange(question: str, answer: str, notes: Notes) -> tuple[Message, Message
 
 def thoughtful(message: Message, notes: Notes) -> Message:
     """The answer with the thought at its start, if there is one, taken apart from its words."""
-    found = THOUGHT.fullmatch(message.content)
-    if found is None:
+    begun = message.content.lstrip()
+    thought, ended, words = begun.removeprefix(THINK).partition("</think>")
+    if not begun.startswith(THINK) or not ended:
         return message
-    if not found[1].strip():
+    if blank(thought):
         notes.append(EMPTY_THOUGHT)
-    return replace(message, content=found[2], thinking=found[1].strip("\n"))
+    return replace(message, content=words.lstrip("\n"), thinking=thought.strip("\n"))
 
 
 def said(values: Sequence[object], key: str, names: tuple[str, str], notes: Notes) -> list[Message]:
-    """The messages of a list; empty system messages are left out, calls join what goes before."""
+    """The messages of a list; empty system messages are left out, calls join what goes before.
+
+    The results of tools come in the order of their calls.
+    """
     result: list[Message] = []
+    ids: list[list[object]] = []
     for number, turn in enumerate(values, 1):
         where = f"message {number} of '{key}'"
         if not isinstance(turn, dict):
@@ -131,9 +134,11 @@ def said(values: Sequence[object], key: str, names: tuple[str, str], notes: Note
             notes.append(EMPTY_SYSTEM)
         elif result and _continues(result[-1], message):
             result[-1] = replace(result[-1], calls=message.calls)
+            ids[-1] = call_ids(turn, where)
         else:
             result.append(message)
-    return result
+            ids.append(call_ids(turn, where))
+    return in_call_order(result, ids, notes)
 
 
 def message_of(turn: Row, where: str, names: tuple[str, str], notes: Notes) -> Message:
@@ -162,10 +167,10 @@ def spoken(
             notes.append(UNUSED_SWITCH)
         return Message(who, content, calls=calls)
     message = Message(who, content, calls=calls, trained=trained is not False)
-    key = next((key for key in THOUGHTS if isinstance(turn.get(key), str)), None)
+    key = next((key for key in THOUGHTS if turn.get(key) not in (None, [], {})), None)
     if key is None:
         return thoughtful(message, notes)
-    return replace(message, thinking=text_at(turn, key))
+    return replace(message, thinking=text_at(turn, key, f"{where}: "))
 
 
 def refuse_media(row: Row, where: str) -> None:
@@ -183,8 +188,8 @@ def _conversation(row: Row, key: str, names: tuple[str, str], notes: Notes) -> C
 
 def _continues(before: Message, message: Message) -> bool:
     """Whether a message is only the call that the assistant makes after its words."""
-    only_call = message.role == "assistant" and message.calls and not message.content
-    return bool(only_call and before.role == "assistant" and not before.calls)
+    only_call = message == Message("assistant", "", calls=message.calls, trained=before.trained)
+    return bool(only_call and message.calls and before.role == "assistant" and not before.calls)
 
 
 def _content(value: object, where: str, key: str, calls: tuple[ToolCall, ...]) -> str:

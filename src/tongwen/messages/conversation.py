@@ -169,13 +169,24 @@ def check_encodable(where: str, text: object) -> str:
 
 
 def json_object(where: str, text: str) -> dict[str, object]:
-    """The JSON object that a text is; raise a DataError if it is none."""
+    """The JSON object that a text is; raise a DataError if it is none, or none that can be written.
+
+    JSON has no NaN and no numbers without end, and escapes can spell what has no UTF-8 form.
+    """
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise DataError(f"{where} is not a JSON object", hint='write it as {"name": value, …}')
+    try:
+        written = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise DataError(
+            f"{where} holds NaN or Infinity, which JSON does not have",
+            hint="write null or a number, or remove the row",
+        ) from None
+    check_encodable(where, written)
     return value
 
 

@@ -20,9 +20,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from tongwen.errors import DataError, ModelError
-from tongwen.messages.conversation import Conversation, Message
+from tongwen.messages.conversation import Conversation, Message, Preference
 from tongwen.messages.encoding import encoder_of
-from tongwen.messages.render import render, render_many
+from tongwen.messages.render import render, render_many, render_preference
 from tongwen.messages.rendered import Rendered
 
 if TYPE_CHECKING:
@@ -72,16 +72,37 @@ def fit(
 
 
 def fit_many(
-    conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerFast, limits: Limits
+    conversations: Sequence[Conversation],
+    tokenizer: PreTrainedTokenizerFast,
+    limits: Limits,
+    *,
+    checked: bool = False,
 ) -> list[list[Fitted] | DataError]:
-    """The items of each conversation, rendered together; in place of a bad one, what is wrong."""
+    """The items of each conversation, rendered together; in place of a bad one, what is wrong.
+
+    Those that `parse` made are `checked` already.
+    """
     fitter = _Fitter(tokenizer, limits)
     return [
         rendered if isinstance(rendered, DataError) else fitter.items(conversation, rendered)
         for conversation, rendered in zip(
-            conversations, render_many(conversations, tokenizer), strict=True
+            conversations, render_many(conversations, tokenizer, checked=checked), strict=True
         )
     ]
+
+
+def fit_preference(
+    preference: Preference, tokenizer: PreTrainedTokenizerFast, limits: Limits
+) -> tuple[Fitted, Fitted]:
+    """The chosen and the rejected answer, both with an end; a DataError where one has no room.
+
+    Nothing is cut, so that both stand behind the same prompt.
+    """
+    fitter = _Fitter(tokenizer, limits)
+    chosen, rejected = map(fitter.ended, render_preference(preference, tokenizer))
+    for name, side in (("chosen", chosen), ("rejected", rejected)):
+        fitter.refuse(name, side.rendered)
+    return chosen, rejected
 
 
 class _Fitter:
@@ -89,7 +110,7 @@ class _Fitter:
         self._tokenizer, self._limits = tokenizer, limits
 
     def items(self, conversation: Conversation, rendered: Rendered) -> list[Fitted] | DataError:
-        whole = self._ended(conversation, rendered)
+        whole = self.ended(rendered, trained=conversation.messages[-1].trained)
         if self._over(whole.rendered) <= 0:
             return [whole]
         try:
@@ -174,11 +195,22 @@ class _Fitter:
         return Fitted(shorter, cut_answer=end - len(ids))
 
     def _whole(self, conversation: Conversation) -> Fitted:
-        return self._ended(conversation, render(conversation, self._tokenizer))
+        rendered = render(conversation, self._tokenizer)
+        return self.ended(rendered, trained=conversation.messages[-1].trained)
 
-    def _ended(self, conversation: Conversation, rendered: Rendered) -> Fitted:
+    def refuse(self, name: str, rendered: Rendered) -> None:
+        """Raise a DataError for an answer of a preference that is beyond a budget."""
+        if self._over(rendered) > 0:
+            length, trained = len(rendered.ids), rendered.trained
+            raise DataError(
+                f"the {name} answer has {trained:,} tokens and stands behind {length - trained:,}; "
+                f"{self._budget(rendered)}",
+                "raise the limit, or remove the row: preferences are not cut",
+            )
+
+    def ended(self, rendered: Rendered, *, trained: bool = True) -> Fitted:
         """With an end behind the last answer, if it is trained and has none."""
-        if rendered.closed or not conversation.messages[-1].trained:
+        if rendered.closed or not trained:
             return Fitted(rendered)
         end = self._tokenizer.eos_token_id
         if end is None:
@@ -203,11 +235,12 @@ class _Fitter:
     def _budget(self, rendered: Rendered | None = None) -> str:
         """The budget that is exceeded, in words; without an item, that of the answer."""
         limits = self._limits
-        if rendered is None:
-            return f"max_target is {limits.max_target:,}"
-        if len(rendered.ids) > limits.max_length:
+        if rendered is not None and len(rendered.ids) > limits.max_length:
             return f"max_length is {limits.max_length:,}"
-        return f"max_source is {limits.max_source:,}"
+        context = 0 if rendered is None else len(rendered.ids) - rendered.trained
+        if limits.max_source and context > limits.max_source:
+            return f"max_source is {limits.max_source:,}"
+        return f"max_target is {limits.max_target:,}"
 
     def _without_middles(
         self, conversation: Conversation, places: Sequence[int], level: int

@@ -123,8 +123,14 @@ def parse(record: object, mapping: Mapping | None = None) -> Item:
 
 def parse_noted(record: object, mapping: Mapping | None = None) -> Parsed:
     """Read one decoded JSON value, and say by which layout and what was left out of it."""
+    try:
+        return _parsed(record if mapping is None else mapping.row(record))
+    except RecursionError:
+        raise DataError("the row is nested too deeply", "flatten it, or remove the row") from None
+
+
+def _parsed(row: object) -> Parsed:
     notes: Notes = []
-    row = record if mapping is None else mapping.row(record)
     layout = layout_of(row)
     item = _read(row, layout, notes)
     if isinstance(item, Conversation):

@@ -57,8 +57,9 @@ def with_template(tokenizer: PreTrainedTokenizerFast, name: str | Path) -> PreTr
         try:
             template = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise DataError(
-                f"{path} cannot be read as a chat template: {error}",
+                f"{path} cannot be read as a chat template: {why}",
                 "give a Jinja file in UTF-8, or the name of a template",
             ) from None
     else:

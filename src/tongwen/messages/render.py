@@ -48,13 +48,19 @@ def render(conversation: Conversation, tokenizer: PreTrainedTokenizerFast) -> Re
 
 
 def render_many(
-    conversations: Sequence[Conversation], tokenizer: PreTrainedTokenizerFast
+    conversations: Sequence[Conversation],
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    checked: bool = False,
 ) -> list[Rendered | DataError]:
-    """Conversations for training, encoded together; in place of a bad one, what is wrong."""
-    checked = [_checked(conversation) for conversation in conversations]
-    sound = [one for one in checked if isinstance(one, Conversation)]
+    """Conversations for training, encoded together; in place of a bad one, what is wrong.
+
+    Those that `parse` made are `checked` already.
+    """
+    results = conversations if checked else [_checked(one) for one in conversations]
+    sound = [one for one in results if isinstance(one, Conversation)]
     rendered = iter((_own(tokenizer) or stock_template(tokenizer)).render(sound))
-    return [one if isinstance(one, DataError) else next(rendered) for one in checked]
+    return [one if isinstance(one, DataError) else next(rendered) for one in results]
 
 
 def render_prompt(

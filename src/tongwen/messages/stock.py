@@ -24,6 +24,7 @@ import numpy as np
 from tongwen.errors import DataError, TongwenError
 from tongwen.messages.conversation import Conversation, Message, Role
 from tongwen.messages.encoding import Encoder, encoder_of
+from tongwen.messages.own import compact
 from tongwen.messages.places import Placed
 from tongwen.messages.plan import Plan
 from tongwen.messages.proof import Prover
@@ -132,7 +133,7 @@ class StockTemplate:
 
     def _spelled(self, messages: Sequence[Message], tools: Sequence[str]) -> str | None:
         """A control token that a text spells."""
-        for text in (*_texts(messages), *tools):
+        for text in (*_texts(messages), *_unescaped(tools)):
             if found := self.encoder.spelled.search(text):
                 return found[0]
         return None
@@ -144,7 +145,15 @@ def _texts(messages: Sequence[Message]) -> Iterable[str]:
         yield message.thinking
         for call in message.calls:
             yield call.name
-            yield call.arguments
+            yield from _unescaped([call.arguments])
+
+
+def _unescaped(texts: Iterable[str]) -> Iterator[str]:
+    """JSON texts, each also as templates write it, where escapes hide what it spells."""
+    for text in texts:
+        yield text
+        if "\\" in text:
+            yield compact(text)
 
 
 def _masked(text: Text, placed: Placed) -> Rendered:

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from typing import Final
 
 from tongwen.errors import DataError
-from tongwen.messages.conversation import ToolCall
-from tongwen.messages.fields import Row, as_list, as_text, shown, text_at, type_name, value_at
+from tongwen.messages.conversation import Message, ToolCall
+from tongwen.messages.fields import (
+    Notes,
+    Row,
+    as_list,
+    as_text,
+    quoted,
+    shown,
+    text_at,
+    type_name,
+    value_at,
+)
 
-TOOLS = ("tools", "functions")
+TOOLS: Final = ("tools", "functions")
+REORDERED: Final = "the results of tools were put in the order of their calls"
 
 
 def tools_of(row: Row) -> tuple[str, ...]:
@@ -38,14 +51,61 @@ def said_calls(where: str, content: str) -> tuple[ToolCall, ...]:
 
 def openai_calls(turn: Row, where: str) -> tuple[ToolCall, ...]:
     """The `tool_calls` of a message, or its `function_call` of older days."""
+    listed = _listed(turn, where)
+    return tuple(_call(f"call {number} of {where}", call) for number, call in enumerate(listed, 1))
+
+
+def call_ids(turn: Row, where: str) -> list[object]:
+    """The ids of the calls in a message, or the one of the call whose result it is."""
+    made = [call.get("id") for call in _listed(turn, where) if isinstance(call, dict)]
+    return made or [turn.get("tool_call_id")]
+
+
+def in_call_order(
+    messages: Sequence[Message], ids: Sequence[Sequence[object]], notes: Notes
+) -> list[Message]:
+    """The messages with the results behind each message in the order of its calls.
+
+    `ids` are those of `call_ids` for each message. Results without ids keep their places, as do
+    those of calls that have none; a DataError for ids that do not fit.
+    """
+    ordered: list[Message] = []
+    while len(ordered) < len(messages):
+        here = len(ordered)
+        ordered.append(messages[here])
+        behind = range(here + 1, len(messages))
+        if not messages[here].calls:
+            continue
+        end = next((place for place in behind if messages[place].role != "tool"), len(messages))
+        results = messages[here + 1 : end]
+        order = _order(ids[here], [result for [result] in ids[here + 1 : end]])
+        if order != sorted(order):
+            notes.append(REORDERED)
+        ordered += [results[place] for place in order]
+    return ordered
+
+
+def _order(calls: Sequence[object], results: Sequence[object]) -> list[int]:
+    """Where the results of the first call, the second, … are."""
+    said = [one for one in results if one is not None]
+    if not said or None in calls or said == list(calls[: len(results)]):
+        return list(range(len(results)))
+    wanted = calls[: len(results)]
+    if len(wanted) < len(results) or any(results.count(one) != 1 for one in wanted):
+        raise DataError(
+            f"tools were called with the ids {quoted(map(str, calls))}, and their results have "
+            f"{quoted(map(str, results))}",
+            "give each result the 'tool_call_id' of its call, or remove the row",
+        )
+    return [results.index(one) for one in wanted]
+
+
+def _listed(turn: Row, where: str) -> list[object]:
     old = turn.get("function_call")
     calls = turn.get("tool_calls") or ([old] if old else [])
     if isinstance(calls, str):
         calls = _decoded(f"{where}: the key 'tool_calls'", calls)
-    if calls == []:
-        return ()
-    listed = as_list(f"{where}: the key 'tool_calls'", calls)
-    return tuple(_call(f"call {number} of {where}", call) for number, call in enumerate(listed, 1))
+    return [] if calls == [] else as_list(f"{where}: the key 'tool_calls'", calls)
 
 
 def _call(where: str, value: object) -> ToolCall:

@@ -15,11 +15,10 @@ import io
 import os
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, Final, Protocol, cast
 
 from tongwen.errors import DataError
@@ -38,9 +37,13 @@ ZSTD_PIECE: Final = 2048
 """Packed bytes that are inflated at once: at the most 64 MB, whatever they hold."""
 BUFFER: Final = 1 << 18
 
+UP: Final = ("", "..")
+"""Parts of a member's name that would lead out of its archive: the root, the folder above."""
 GZIP: Final = b"\x1f\x8b"
 ZSTD: Final = b"\x28\xb5\x2f\xfd"
 BROKEN: Final = "the rows before it are kept; download or pack the file again"
+PACKINGS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Ways of packing that inflate piece by piece; zipfile lets the others swell without limit."""
 
 
 class Content(Protocol):
@@ -107,7 +110,8 @@ class Member:
     @cached_property
     def name(self) -> Path:
         assert self.archive.filename is not None, "archives are opened by their path"
-        return Path(self.archive.filename, member_name(self.info))
+        parts = PurePosixPath(member_name(self.info)).parts
+        return Path(self.archive.filename, *(part for part in parts if part.strip("/") not in UP))
 
     @property
     def size(self) -> int:
@@ -120,8 +124,12 @@ class Member:
 
     def open(self) -> BinaryIO:
         try:
+            if self.info.compress_type not in PACKINGS:
+                raise NotImplementedError
             inflate = self.archive.open(self.info)
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # damaged directories fail in every way there is
             raise _broken(error) from error
         packed = self.info.compress_size
         return io.BufferedReader(
@@ -135,12 +143,26 @@ def unpacked(content: Content, head: bytes) -> Content:
     return Unpacked(content, packing) if packing else content
 
 
+def open_archive(path: Path) -> zipfile.ZipFile:
+    """A zip archive; a DataError where its directory cannot be read."""
+    try:
+        return zipfile.ZipFile(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged directories fail in every way there is
+        raise DataError("the archive is damaged or cut off", "download or pack it again") from error
+
+
 def members(archive: zipfile.ZipFile) -> Iterator[Member]:
     """The files of an archive in the order of their names, hidden ones left out."""
     named = [(member_name(info), info) for info in archive.infolist() if not info.is_dir()]
     for name, info in sorted(named, key=lambda pair: pair[0]):
-        if not any(part.startswith(".") or part == "__MACOSX" for part in Path(name).parts):
+        if not any(_is_hidden(part) for part in PurePosixPath(name).parts):
             yield Member(archive, info)
+
+
+def _is_hidden(part: str) -> bool:
+    return (part.startswith(".") and part not in UP) or part == "__MACOSX"
 
 
 def member_name(info: zipfile.ZipInfo) -> str:
@@ -183,6 +205,8 @@ def check_members(archive: zipfile.ZipFile) -> None:
     infos = archive.infolist()
     if any(info.flag_bits & 1 for info in infos):
         raise DataError("protected by a password", "save it without the password")
+    if any(info.compress_type not in PACKINGS for info in infos):
+        raise _broken(NotImplementedError())
     size = sum(info.file_size for info in infos)
     packed = sum(info.compress_size for info in infos)
     if size > SPOOL_LIMIT or (size > RATIO_FROM and size > RATIO_LIMIT * packed):
@@ -265,14 +289,9 @@ class _Inflated(io.RawIOBase):
         try:
             # Not read(), which goes on until the end or the damage and loses what it had before.
             data = self._stream.read1(len(buffer))
-        except DataError:
+        except (DataError, MemoryError):
             raise
-        except (EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, OSError) as error:
-            raise _broken(error) from error
-        except Exception as error:
-            # zstandard is loaded only where it is needed, and so is not named above.
-            if type(error).__name__ != "ZstdError":
-                raise
+        except Exception as error:  # damaged streams fail in every way there is
             raise _broken(error) from error
         self._size += len(data)
         if self._size > SIZE_LIMIT or (

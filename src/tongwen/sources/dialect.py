@@ -13,6 +13,8 @@ from typing import Final, Literal
 CSV: Final = "CSV"
 TSV: Final = "TSV"
 DELIMITERS: Final = ",\t;|"
+PROSE: Final = (".txt", ".md", ".markdown")
+"""Endings of texts, where lines of one number of tabs alone make no table."""
 RECORDS: Final = 50
 """Records on which a table is judged."""
 ENOUGH: Final = 3
@@ -51,7 +53,7 @@ def dialect_of(text: str, whole: bool, ending: str) -> Dialect | None:
     """The dialect of a table by its beginning; None where the text is none.
 
     `whole` says that nothing follows. Without .csv or .tsv at the end of the name there must be
-    several records of one length, and, among the doubtful delimiters, a known name on top.
+    several records of one length, and, where delimiter or ending are doubtful, a known name on top.
     """
     believed = {".csv": CSV, ".tsv": TSV, ".tab": TSV}.get(ending)
     if not text.strip():
@@ -60,14 +62,16 @@ def dialect_of(text: str, whole: bool, ending: str) -> Dialect | None:
     for delimiter in DELIMITERS:
         for quoted in (True, False) if delimiter == "\t" else (True,):
             records = _records(text, whole, delimiter, quoted)
-            if records and len(records[0]) > 1 and (believed or _is_table(records, delimiter)):
+            named = delimiter != "\t" or ending in PROSE
+            if records and len(records[0]) > 1 and (believed or _is_table(records, named)):
                 readings.append((_evenness(records), Dialect(delimiter, quoted), records))
     if not readings:
         if not believed:
             return None
         # One column, or a table that is damaged from its first line on.
-        dialect = Dialect("\t" if believed == TSV else ",")
-        return Dialect(dialect.delimiter, header=True)
+        delimiter = "\t" if believed == TSV else ","
+        records = _records(text, whole, delimiter, quoted=True)
+        return Dialect(delimiter, header=not records or not _is_data(records))
     _, dialect, records = max(readings, key=lambda reading: reading[0])
     return Dialect(dialect.delimiter, dialect.quoted, not _is_data(records))
 
@@ -96,11 +100,12 @@ def _evenness(records: Sequence[Sequence[str]]) -> tuple[float, int]:
     return sum(len(cells) == width for cells in records) / len(records), width
 
 
-def _is_table(records: Sequence[Sequence[str]], delimiter: str) -> bool:
-    names = [name.strip().lower() for name in records[0]]
+def _is_table(records: Sequence[Sequence[str]], named: bool) -> bool:
+    """Whether records make a table; `named` asks for a known name on top in any case."""
+    known = any(name.strip().lower() in NAMES for name in records[0])
     if len(records) < ENOUGH or len({len(cells) for cells in records}) > 1:
-        return len(records) > 1 and _evenness(records)[0] > 0.9 and bool(NAMES & set(names))
-    return delimiter == "\t" or bool(NAMES & set(names))
+        return len(records) > 1 and _evenness(records)[0] > 0.9 and known
+    return known or not named
 
 
 def _is_data(records: Sequence[Sequence[str]]) -> bool:
@@ -116,7 +121,8 @@ def _is_data(records: Sequence[Sequence[str]]) -> bool:
 def _is_like(cell: str, below: Sequence[str]) -> bool:
     """Whether a cell on top is a value as those below it rather than their name."""
     cell = cell.strip()
-    if NUMBER.fullmatch(cell) or "\n" in cell or len(cell) > LONGEST_NAME:
+    # The length comes first: a number of very many digits takes very long to match.
+    if len(cell) > LONGEST_NAME or "\n" in cell or NUMBER.fullmatch(cell):
         return True
     if cell and 10 * below.count(cell) > len(below):
         return True

@@ -34,11 +34,11 @@ def expand(sources: Sequence[str | Path], cache: Path | None = None) -> Expanded
     found = _Found()
     for source in sources:
         path = Path(source)
-        if path.is_dir():
+        if _exists(path) and path.is_dir():
             found.sort_in(_walk(path))
-        elif path.exists():
+        elif _exists(path):
             _check(path)
-            found.files.setdefault(path.resolve(), path)
+            found.files.setdefault(_real(path), path)
         elif is_remote(source):
             found.fetched(fetch_all(source, cache))
         elif glob.has_magic(str(source)):
@@ -55,21 +55,33 @@ def expand(sources: Sequence[str | Path], cache: Path | None = None) -> Expanded
 class _Found:
     """What was found so far, by its real place, so that nothing comes twice."""
 
-    files: dict[Path, Path] = field(default_factory=dict)
-    ignored: dict[Path, Path] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
+    ignored: dict[str, Path] = field(default_factory=dict)
     origins: dict[Path, str] = field(default_factory=dict)
 
     def sort_in(self, paths: Iterable[Path]) -> None:
         for path in paths:
             kind = self.files if path.is_file() and is_data(File(path)) else self.ignored
-            kind.setdefault(path.resolve(), path)
+            kind.setdefault(_real(path), path)
 
     def fetched(self, fetched: Fetched) -> None:
         self.origins |= fetched.origins
-        self.ignored |= {path: path for path in fetched.ignored}
+        self.ignored |= {str(path): path for path in fetched.ignored}
         for path in fetched.origins:
             _check(path)
-            self.files.setdefault(path.resolve(), path)
+            self.files.setdefault(_real(path), path)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # longer than a name can be, as URLs are
+        return False
+
+
+def _real(path: Path) -> str:
+    """Where a path leads; unlike Path.resolve it bears links that lead to themselves."""
+    return os.path.realpath(path)
 
 
 def _check(path: Path) -> None:
@@ -99,12 +111,12 @@ def _matches(pattern: str) -> Iterator[Path]:
 
 def _walk(folder: Path) -> Iterator[Path]:
     """The files of a folder, each folder's own before those of its folders."""
-    seen = {folder.resolve()}
+    seen = {_real(folder)}
     for place, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
         inner = [name for name in sorted(folders) if not name.startswith(".")]
         folders[:] = []
         for name in inner:
-            target = Path(place, name).resolve()
+            target = _real(Path(place, name))
             if target not in seen:
                 seen.add(target)
                 folders.append(name)

@@ -25,7 +25,7 @@ from typing import Final
 
 from tongwen.errors import DataError
 from tongwen.sources import recognise as forms
-from tongwen.sources.compressed import Content, File, Member, members
+from tongwen.sources.compressed import Content, File, Member, members, open_archive
 from tongwen.sources.dialect import CSV, TSV
 from tongwen.sources.documents import document_rows
 from tongwen.sources.expand import expand
@@ -145,11 +145,11 @@ def _open_zip(content: Content, rows: TextRows) -> Source:
     if not isinstance(content, File):
         return _refused(content, "an archive within an archive", "unpack it first")
     try:
-        with zipfile.ZipFile(content.name) as archive:
+        with open_archive(content.name) as archive:
             data, left_out = _sorted_out(archive)
             opened = [_open(member, rows) for member in data[:LOOKED_AT]]
-    except (zipfile.BadZipFile, NotImplementedError, OSError):
-        return _refused(content, "the archive is damaged or cut off", "download or pack it again")
+    except DataError as error:
+        return _refused(content, error.message, error.hint)
     found = {source.form for source in opened} - {"unreadable"}
     encodings = {source.encoding for source in opened if source.encoding}
     return Source(
@@ -162,7 +162,7 @@ def _open_zip(content: Content, rows: TextRows) -> Source:
 
 
 def _read_zip(path: Path, rows: TextRows) -> Iterator[Row | Reject]:
-    with zipfile.ZipFile(path) as archive:
+    with open_archive(path) as archive:
         locked = [member.name.name for member in members(archive) if member.locked]
         if locked:
             yield Reject(
@@ -178,9 +178,13 @@ def _read_zip(path: Path, rows: TextRows) -> Iterator[Row | Reject]:
 def _sorted_out(archive: zipfile.ZipFile) -> tuple[list[Member], list[str]]:
     """The members that are read, and the names of those that are no data."""
     open_members = [member for member in members(archive) if not member.locked]
-    data = [member for member in open_members if is_data(member)]
-    kept = {member.name for member in data}
-    return data, [member.name.name for member in open_members if member.name not in kept]
+    data, left_out = [], []
+    for member in open_members:
+        if is_data(member):
+            data.append(member)
+        else:
+            left_out.append(member.name.name)
+    return data, left_out
 
 
 def _refused(content: Content, reason: str, hint: str | None) -> Source:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Final
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
@@ -40,8 +41,7 @@ DEPTH: Final = 20
 BLANKS: Final = re.compile(r"[ \t\r\n\f]+")
 MARKS_16: Final = (b"\xff\xfe", b"\xfe\xff")
 MANY_LINES: Final = re.compile(r"\n{3,}")
-MARK: Final = "Tongwen table number {} stands here."
-MARKED: Final = re.compile(r"Tongwen table number (\d+) stands here\.")
+MARK: Final = "Tongwen table {} number {} stands here."
 
 
 @dataclass(frozen=True)
@@ -95,18 +95,21 @@ def _article(tree: LexborHTMLParser) -> str:
 
     for node in tree.css(", ".join(NAVIGATION)):
         node.decompose()
+    # A page can spell any word but its own hash.
+    token = sha256((tree.html or "").encode("utf-8", "surrogatepass")).hexdigest()[:16]
     tables = []
     for node in tree.css("table"):
         if not _within_table(node) and not _is_layout(node):
             tables.append(_text_of_table(node, 0))
             mark = tree.create_node("p")
-            mark.insert_child(MARK.format(len(tables) - 1))
+            mark.insert_child(MARK.format(token, len(tables) - 1))
             node.replace_with(mark)
     found = trafilatura.extract(
         tree.html or "", output_format="html", include_comments=False, favor_recall=True
     )
     text = html_text(LexborHTMLParser(found or ""))
-    return MARKED.sub(lambda match: tables[int(match[1])], text)
+    marked = MARK.replace(".", r"\.").format(token, r"(\d+)")
+    return re.sub(marked, lambda match: tables[int(match[1])], text)
 
 
 @dataclass

@@ -8,6 +8,7 @@ import posixpath
 import xml.etree.ElementTree as ET
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote
 
@@ -117,29 +118,26 @@ def excel_rows(stream: BinaryIO) -> Iterator[Record | tuple[str | None, int, Dat
 
 
 def _sheet(rows: Iterable[Sequence[Any]]) -> Iterator[tuple[int, object]]:
-    names: list[str] | None = None
-    titles: list[int] = []
-    for number, row in enumerate(rows, 1):
-        cells = _without_empty_end(row)
-        if not cells:
-            continue
-        if names is None:
-            if len([cell for cell in cells if cell is not None]) == 1 and not titles:
-                # A title above the table; or a table of one column, which the next row tells.
-                titles, title = [number], str(cells[-1])
-                continue
-            names, problem = column_names(["" if cell is None else str(cell) for cell in cells])
-            if titles:
-                yield (
-                    titles[0],
-                    DataError(
-                        f"the title “{title[:40]}” above the names of the columns, not a record"
-                    ),
-                )
-            if problem:
-                yield number, DataError(problem, "give every column a name of its own")
-                return
-        elif len(cells) > len(names):
+    filled = ((number, _without_empty_end(row)) for number, row in enumerate(rows, 1))
+    below = ((number, cells) for number, cells in filled if cells)
+    first = list(islice(below, 2))
+    if not first:
+        return
+    if len(first) == 2 and _is_title(*(cells for _, cells in first)):
+        number, cells = first.pop(0)
+        title = f"the title “{str(cells[-1])[:40]}” above the names of the columns, not a record"
+        yield number, DataError(title)
+    elif len(first) == 1 and _count(first[0][1]) == 1:
+        number, cells = first[0]
+        yield number, DataError(f"nothing stands below the only cell, “{str(cells[-1])[:40]}”")
+        return
+    number, cells = first.pop(0)
+    names, problem = column_names(["" if cell is None else str(cell) for cell in cells])
+    if problem:
+        yield number, DataError(problem, "give every column a name of its own")
+        return
+    for number, cells in chain(first, below):
+        if len(cells) > len(names):
             yield (
                 number,
                 DataError(
@@ -150,6 +148,18 @@ def _sheet(rows: Iterable[Sequence[Any]]) -> Iterator[tuple[int, object]]:
         else:
             cells += [None] * (len(names) - len(cells))
             yield number, dict(zip(names, map(_plain, cells), strict=True))
+
+
+def _is_title(first: Sequence[Any], second: Sequence[Any]) -> bool:
+    """Whether a single cell is a title above a table, rather than the name of its one column.
+
+    That one may stand above the second column, where pandas wrote the numbers of the rows.
+    """
+    return _count(first) == 1 and _count(second) > 1 and not len(first) == len(second) == 2
+
+
+def _count(cells: Sequence[Any]) -> int:
+    return sum(cell is not None and cell != "" for cell in cells)
 
 
 def _without_empty_end(row: Sequence[Any]) -> list[Any]:

@@ -16,7 +16,7 @@ from pathlib import PurePath
 from typing import Final, cast
 
 from tongwen.errors import DataError
-from tongwen.sources.compressed import Content, seekable, unpacked
+from tongwen.sources.compressed import PACKINGS, Content, seekable, unpacked
 from tongwen.sources.dialect import CSV, TSV, Dialect, dialect_of
 from tongwen.text import detect_encoding
 
@@ -63,6 +63,7 @@ SUFFIXES: Final = (*dict.fromkeys(ending for form in ENDINGS.values() for ending
 """Endings that are read; the others where their content says what they are."""
 
 MAGIC: Final = {b"PAR1": PARQUET, b"ARROW1\0\0": FEATHER, b"PK\3\4": ZIP, b"PK\5\6": ZIP}
+PDF_MAGIC: Final = b"%PDF-"
 LFS: Final = b"version https://git-lfs.github.com/spec/"
 OLE: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 REFUSED: Final = {
@@ -86,13 +87,17 @@ REFUSED: Final = {
     b"\x7fELF": "a program",
     b"{\\rtf": "an RTF document",
 }
+WORD_MAGIC: Final = re.compile(rb"[\w! ]+")
+BINARY: Final = 512
+"""Bytes in which a binary file has a control character."""
 UNPACK: Final = "unpack it first; .gz, .zst and .zip are read as they are"
 PICKLE: Final = re.compile(rb"\x80[\2-\5].{0,64}?[\x95cKX\x8c}\](]", re.DOTALL)
 CONTROL: Final = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 HTML_HEAD: Final = re.compile(
-    r"(?is)\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype\s+html|html|head|body)\b"
+    r"(?is)\s*(<\?xml[^>]*>\s*)?(?><!--.*?-->\s*)*+<(!doctype\s+html|html|head|body)\b"
 )
 KEY: Final = r'\{\s*("(?:[^"\\]|\\.)*"\s*:|\}\s*$)'
+STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 JSON_HEAD: Final = re.compile(rf"\s*(\[\s*)?{KEY}", re.DOTALL | re.MULTILINE)
 
 
@@ -168,12 +173,14 @@ def surprise(kind: Kind, ending: str) -> str | None:
 
 
 def _kind(content: Content, head: bytes, ending: str, packing: str | None) -> Kind:
-    form = next((form for magic, form in MAGIC.items() if head.startswith(magic)), None)
+    form = next((form for magic, form in MAGIC.items() if _begins(head, magic)), None)
     if form == ZIP:
         return Kind(_inside(content), packing=packing)
     if form is None and ending == ".arrow" and head.startswith(b"\xff\xff\xff\xff"):
         form = ARROW
-    if form is None and b"%PDF-" in head[:1024]:
+    if form is None and head.lstrip().startswith(PDF_MAGIC):
+        form = PDF
+    if form is None and ending in ENDINGS[PDF] and PDF_MAGIC in head[:1024]:
         form = PDF
     if form is not None:
         return Kind(form, packing=packing)
@@ -186,8 +193,10 @@ def _inside(content: Content) -> str:
     try:
         with seekable(content) as stream, zipfile.ZipFile(stream) as archive:
             names = set(archive.namelist())
-            mimetype = archive.read("mimetype") if "mimetype" in names else b""
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, OSError, EOFError):
+            mimetype = _mimetype(archive) if "mimetype" in names else b""
+    except (DataError, MemoryError):
+        raise
+    except Exception:  # damaged directories fail in every way there is
         named = (form for form in DOCUMENTS if ending_of(content) in ENDINGS[form])
         return next(named, ZIP)
     if mimetype.startswith(b"application/vnd.oasis."):
@@ -201,6 +210,22 @@ def _inside(content: Content) -> str:
     return ZIP
 
 
+def _mimetype(archive: zipfile.ZipFile) -> bytes:
+    """The beginning of the file that names a document's type; the rest could be a bomb."""
+    info = archive.getinfo("mimetype")
+    if info.compress_type not in PACKINGS:
+        return b""
+    with archive.open(info) as file:
+        return file.read(100)
+
+
+def _begins(head: bytes, magic: bytes) -> bool:
+    """Whether a head has a magic; one that is a word could also begin a text."""
+    return head.startswith(magic) and (
+        not WORD_MAGIC.fullmatch(magic) or CONTROL.search(head[:BINARY]) is not None
+    )
+
+
 def _refuse(head: bytes) -> None:
     if head.startswith(OLE):
         if "EncryptedPackage".encode("utf-16-le") in head:
@@ -212,24 +237,24 @@ def _refuse(head: bytes) -> None:
         raise DataError(
             "the pointer that Git LFS leaves in the place of a file", "get it with `git lfs pull`"
         )
-    name = next((name for magic, name in REFUSED.items() if head.startswith(magic)), None)
-    if name is None and head[257:262] == b"ustar":
+    name = next((name for magic, name in REFUSED.items() if _begins(head, magic)), None)
+    if name is None and _begins(head[257:], b"ustar"):
         name = "packed with tar"
-    if name is None and head[4:8] == b"ftyp":
+    if name is None and head.startswith(b"\0") and head[4:8] == b"ftyp":
         name = "a film"
     if name is None and PICKLE.match(head):
         name = "a Python pickle, which may hold a program"
     if name is not None:
         packed = name.startswith("packed")
         raise DataError(f"{name}, not data that are read", UNPACK if packed else None)
-    marked = any(head.startswith(mark) for mark in MARKS)
+    marked = _marked(head)
     controls = len(CONTROL.findall(head))
     if not marked and controls * 10 > len(head) and _certain(head) is None:
         raise DataError("binary data, not text", "is this a data file at all?")
 
 
 def _text_kind(content: Content, head: bytes, ending: str, packing: str | None) -> Kind:
-    marked = next((name for mark, name in MARKS.items() if head.startswith(mark)), None)
+    marked = _marked(head)
     text = head.decode(marked or "utf-8", errors="ignore")
     if HTML_HEAD.match(text) and ending in ROWS:
         raise DataError(
@@ -252,6 +277,17 @@ def _text_kind(content: Content, head: bytes, ending: str, packing: str | None) 
     if ending in ENDINGS[JSON_LINES]:
         return Kind(_json_form(text), "utf-8", packing=packing)
     return Kind(TEXT, encoding, packing=packing)
+
+
+def _marked(head: bytes) -> str | None:
+    """The encoding that a byte order mark names, or the NULs of JSON in UTF-16 without one."""
+    name = next((name for mark, name in MARKS.items() if head.startswith(mark)), None)
+    if name is None and b"\0" in head[:2]:
+        # RFC 4627: JSON begins with two characters of ASCII, so the place of the NUL tells.
+        unmarked = "utf-16-be" if head.startswith(b"\0") else "utf-16-le"
+        if JSON_HEAD.match(head.decode(unmarked, errors="ignore")):
+            return unmarked
+    return name
 
 
 def encoding_of(content: Content) -> str | None:
@@ -295,6 +331,11 @@ def _json_form(head: str) -> str:
     first, second = [*lines, "", ""][:2]
     if first.startswith("["):
         return JSON_LINES if first.endswith("]") and second.startswith("[") else JSON_ARRAY
-    if first == "{" or (first.startswith("{") and second.startswith('"')):
+    if first.startswith("{") and (second.startswith('"') or (second and _goes_on(first))):
         return JSON_OBJECTS
     return JSON_LINES
+
+
+def _goes_on(line: str) -> bool:
+    """Whether a line ends inside of an object as a printer breaks it; one cut off ends in a word."""
+    return STRING.sub("", line).endswith(("{", "[", ",", ":"))

@@ -43,6 +43,9 @@ def csv_rows(content: Content, encoding: str, dialect: Dialect) -> Iterator[Row 
             while (line := records.line) and (cells := records.next()) is not None:
                 if isinstance(cells, DataError):
                     yield Reject(content.name, line, cells.message, cells.hint)
+                    if names is None and dialect.header:
+                        # The next line would be taken for the names.
+                        return
                 elif not any(cells):
                     pass
                 elif names is None and dialect.header:
@@ -206,27 +209,52 @@ def _check_names(names: Sequence[str]) -> None:
 
 
 def _column_rows(content: Content, batches: Iterator[pa.RecordBatch]) -> Iterator[Row | Reject]:
-    import pyarrow as pa
-
     number = 0
     try:
         for batch in batches:
-            for record in batch.to_pylist():
+            for record in _records(batch):
                 number += 1
-                try:
-                    yield Row(content.name, number, _plain(record, ""))
-                except DataError as error:
-                    yield Reject(content.name, number, error.message, error.hint)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                if isinstance(record, DataError):
+                    yield Reject(content.name, number, record.message, record.hint)
+                else:
+                    yield Row(content.name, number, record)
+    except DataError as error:
+        yield Reject(content.name, number + 1, error.message, error.hint)
+    except Exception as error:  # damaged files fail in every way there is
         yield Reject(
             content.name,
             number + 1,
-            f"the file is damaged: {reason}",
+            f"the file is damaged: {_first_line(error)}",
             "the rows before it are kept; write or download the file again",
         )
+
+
+def _records(batch: pa.RecordBatch) -> Iterator[object | DataError]:
+    """The records of a batch; where they cannot be had together, one by one."""
+    try:
+        yield from [_record(record) for record in batch.to_pylist()]
+    except Exception:  # one date that Python does not know fails the whole batch
+        for at in range(batch.num_rows):
+            try:
+                [record] = batch.slice(at, 1).to_pylist()
+            except Exception as error:
+                yield DataError(
+                    f"a value that cannot be read: {_first_line(error)}",
+                    "write the column as text",
+                )
+            else:
+                yield _record(record)
+
+
+def _record(record: dict[str, Any]) -> object | DataError:
+    try:
+        return _plain(record, "")
     except DataError as error:
-        yield Reject(content.name, number + 1, error.message, error.hint)
+        return error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _plain(value: Any, key: str) -> object:
