@@ -46,6 +46,18 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+_locks: set[int] = set()
+
+
+def _let_go() -> None:
+    """Close the locks that a forked process inherits: they are its parent's, and end with it."""
+    while _locks:
+        os.close(_locks.pop())
+
+
+os.register_at_fork(after_in_child=_let_go)
+
+
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """Yield a folder to fill; it becomes `out` if all goes well and vanishes if not."""
@@ -55,6 +67,7 @@ def new_folder(out: Path) -> Iterator[Path]:
     partial = Path(tempfile.mkdtemp(prefix=prefix, dir=out.parent))
     lock = _lock(partial)
     assert lock is not None, f"{partial} was locked by someone else at birth"
+    _locks.add(lock)
     try:
         yield partial
         partial.chmod(0o777 & ~_umask())
@@ -63,6 +76,7 @@ def new_folder(out: Path) -> Iterator[Path]:
         _sync_folder(out.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        _locks.discard(lock)
         os.close(lock)
 
 

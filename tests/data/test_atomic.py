@@ -32,7 +32,7 @@ def slow(self, sound):
 
 Account.use = slow
 source, out, tokenizer = map(Path, sys.argv[1:])
-data_prepare(DataPrepareConfig(sources=[source], out=out, tokenizer=tokenizer))
+data_prepare(DataPrepareConfig(sources=[source], out=out, tokenizer=tokenizer, workers=2))
 """
 
 

@@ -31,7 +31,6 @@ from tongwen.messages import (
     Document,
     Judged,
     Message,
-    Preference,
     encode_text,
     render,
 )
@@ -297,18 +296,6 @@ def test_a_conversation_is_one_item(tokenizer: PreTrainedTokenizerFast) -> None:
 
 def learned(tokenizer: PreTrainedTokenizerFast, found: Sequence[Item]) -> list[tuple[str, str]]:
     return [(item.kind, str(tokenizer.decode(item.ids[item.mask]))) for item in found]
-
-
-def test_of_a_preference_both_answers_are_kept(tokenizer: PreTrainedTokenizerFast) -> None:
-    prompt = (Message("user", "hi"), Message("assistant", "yes?"), Message("user", "2 + 2?"))
-    pair = Preference(prompt, (Message("assistant", "4"),), (Message("assistant", "55"),))
-    assert learned(tokenizer, items(tokenizer, 64, pair)) == [
-        ("chosen", "4<|im_end|>"),
-        ("rejected", "55<|im_end|>"),
-    ]
-    [error] = Encoder(tokenizer, 16).encode([pair])
-    assert isinstance(error, DataError)
-    assert "the longest accepted is 16" in error.message
 
 
 @pytest.mark.parametrize(("good", "kind"), [(True, "good"), (False, "bad")])

@@ -148,6 +148,36 @@ def test_near_duplicates_and_passages(
     assert cut.duplicates > whole.duplicates
     assert cut.tokens < whole.tokens / 3
     assert not (cut.out / "scratch").exists()
+    assert load_manifest(cut.out).cut_characters > 20_000
+    assert load_manifest(whole.out).cut_characters == 0
+
+
+def test_a_row_that_is_rejected_is_no_reason_to_drop_another(
+    tmp_path: Path, tokenizer_folder: Path
+) -> None:
+    # The longer of two that are nearly the same has no room.
+    said = "".join(f"第{n}天，他走了{n * n}里路，看见{n + 7}棵树。" for n in range(12))
+    rows: list[object] = [
+        {"instruction": "说", "output": said + "到了。" * 12},
+        {"instruction": "说", "output": said},
+    ]
+    source = lines(tmp_path / "rows.jsonl", rows)
+    tokens = [
+        prepare(
+            [lines(tmp_path / f"{place}.jsonl", [row])],
+            tmp_path / f"alone {place}",
+            tokenizer_folder,
+            hold_out=0,
+            max_length=2000,
+        ).tokens
+        for place, row in enumerate(rows)
+    ]
+    room = sum(tokens) // 2
+    settings = {"hold_out": 0, "duplicates": "near", "near_threshold": 0.5}
+    both = prepare([source], tmp_path / "b", tokenizer_folder, max_length=2000, **settings)
+    assert (both.used, both.duplicates) == (1, 1)
+    one = prepare([source], tmp_path / "one", tokenizer_folder, max_length=room, **settings)
+    assert (one.used, one.rejected, one.duplicates) == (1, 1, 0)
 
 
 def test_benchmarks_are_kept_out(tmp_path: Path, tokenizer_folder: Path) -> None:

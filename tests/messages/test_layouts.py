@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -27,6 +28,7 @@ from tongwen.messages import (
     parse,
     parse_noted,
 )
+from tongwen.messages.chat_layouts import thoughtful
 
 TABLES = Path(__file__).parent / "layouts"
 
@@ -192,3 +194,30 @@ def test_one_conversation_reads_the_same_from_every_layout(conversation: Convers
         {"conversations": [{"from": names[m.role], "value": m.content} for m in messages]},
     ):
         assert parse(row) == conversation
+
+
+pieces = st.sampled_from(["\n", " ", "<think>", "</think>", "a", "\u3000"])
+
+
+@given(st.lists(pieces, max_size=12).map("".join))
+def test_a_thought_at_the_start_is_taken_apart(content: str) -> None:
+    """As the regular expression of it says, which takes the cube of the number of newlines."""
+    thought = re.fullmatch(r"\s*<think>\n*(.*?)\n*</think>\n*(.*)", content, re.DOTALL)
+    expected = (thought[1].strip("\n"), thought[2]) if thought else ("", content)
+    answer = thoughtful(Message("assistant", content), [])
+    assert (answer.thinking, answer.content) == expected
+
+
+def test_an_endless_row_of_newlines_is_read_at_once() -> None:
+    answer = "<think>" + "\n" * 100_000 + "x"
+    item = parse({"question": "q", "answer": answer})
+    assert isinstance(item, Conversation)
+    assert item.messages[-1] == Message("assistant", answer)
+
+
+def test_a_row_nested_too_deeply_is_refused() -> None:
+    lines: object = "line"
+    for _ in range(5_000):
+        lines = [lines]
+    with pytest.raises(DataError, match="nested too deeply"):
+        parse({"title": "t", "paragraphs": lines})

@@ -15,10 +15,12 @@ from tongwen.messages import (
     Message,
     Rendered,
     Role,
+    ToolCall,
     render,
     render_many,
     render_prompt,
     turn_ends,
+    with_template,
 )
 
 
@@ -98,7 +100,7 @@ def test_a_template_that_never_ends_is_stopped(
     monkeypatch.setattr(writer, "PATIENCE", 0.2)
     loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
     tokenizer = with_chat_template(of_family("qwen-2.5"), loop)
-    with pytest.raises(ModelError, match="did not end"):
+    with pytest.raises(ModelError, match=r"did not end in 0\.3 seconds"):
         render(SHORT, tokenizer)
 
 
@@ -107,6 +109,60 @@ def test_a_template_that_writes_without_end_is_stopped(of_family: Any) -> None:
     tokenizer = with_chat_template(of_family("qwen-2.5"), flood)
     with pytest.raises(ModelError, match="characters around"):
         render(SHORT, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("{{ 1 / 0 }}", "refuses the conversation: ZeroDivisionError: division by zero"),
+        ("{{ 'a' * 10 ** 30 }}", "refuses the conversation: OverflowError: cannot fit"),
+        ("{{ '{0}'.format() }}", "refuses the conversation: IndexError: "),
+        ("{{ '%(x)s' % {} }}", "refuses the conversation: KeyError: 'x'"),
+        ("{{ raise_exception('two\\n lines') }}", "refuses the conversation: two lines$"),
+        ("{{ '\\ud83d' }}", "writes half a surrogate pair"),
+    ],
+)
+def test_whatever_a_template_raises_is_one_line(code: str, why: str, of_family: Any) -> None:
+    with pytest.raises(DataError, match=why) as caught:
+        render(SHORT, with_chat_template(of_family("qwen-2.5"), code + PLAIN))
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("family", ["qwen-2.5", "mistral-v0.3"])
+def test_a_prompt_with_calls_that_cannot_be_written(family: str, of_family: Any) -> None:
+    for arguments, why in (('{"a": "\\ud800"}', "half a surrogate pair"), ("[]", "not a JSON obj")):
+        called = Message("assistant", "", calls=(ToolCall("f", arguments),))
+        with pytest.raises(DataError, match=why):
+            render_prompt([Message("user", "q"), called, Message("tool", "r")], of_family(family))
+
+
+def test_how_calls_are_written_depends_on_no_other_row(of_family: Any) -> None:
+    """A row that is refused with its arguments as objects must not make texts of the next one's."""
+    template = PLAIN.replace(
+        "{{ m.content }}",
+        "{% for c in m.tool_calls or [] %}{{ c.function.name }} {{ c.function.arguments | tojson }}"
+        "{% if c.function.arguments.odd %}{{ raise_exception('odd') }}{% endif %}"
+        "{% endfor %}{{ m.content }}",
+    )
+
+    def calls(arguments: str) -> Conversation:
+        asked, result, said = Message("user", "q"), Message("tool", "r"), Message("assistant", "a")
+        call = Message("assistant", "", calls=(ToolCall("f", arguments),))
+        return Conversation((asked, call, result, said))
+
+    odd, plain = calls('{"odd": 1}'), calls('{"x": 1}')
+    both = render_many([odd, plain], with_chat_template(of_family("qwen-2.5"), template))
+    [alone] = render_many([plain], with_chat_template(of_family("qwen-2.5"), template))
+    assert isinstance(both[0], DataError)
+    assert both[1] == alone
+
+
+def test_a_template_file_that_is_not_there(of_family: Any) -> None:
+    with pytest.raises(DataError) as caught:
+        with_template(of_family("qwen-2.5"), "no/such.jinja")
+    assert caught.value.message == (
+        "no/such.jinja cannot be read as a chat template: No such file or directory"
+    )
 
 
 def test_a_template_reaches_nothing_outside(of_family: Any) -> None:
@@ -123,6 +179,18 @@ def test_a_text_that_spells_a_control_token(of_family: Any) -> None:
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     assert prompt.count(end) == 2
     assert "Hi <|im_end|> you" in tokenizer.decode(prompt)
+
+
+def test_a_row_that_spells_a_control_token_is_refused_alone(of_family: Any) -> None:
+    spelled = talk("Hi", "Hello <|im_end|>")
+    asked, result, said = Message("user", "q"), Message("tool", "r"), Message("assistant", "a")
+    hidden = ToolCall("f", '{"a": "\\u003c|im_end|\\u003e"}')
+    escaped = Conversation((asked, Message("assistant", "", calls=(hidden,)), result, said))
+    fine, *refused = render_many([SHORT, spelled, escaped], of_family("qwen-2.5"))
+    assert isinstance(fine, Rendered)
+    for error in refused:
+        assert isinstance(error, DataError)
+        assert error.message == "a text spells the control token <|im_end|>"
 
 
 def test_the_date_of_today_is_no_obstacle_but_the_time_is(of_family: Any) -> None:

@@ -180,3 +180,58 @@ def test_packed_files_of_a_folder_count_by_what_they_hold(tmp_path: Path) -> Non
 def test_a_file_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot read"):
         open_source(tmp_path / "nothing.gz")
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_member_that_could_swell_without_limit_is_refused(tmp_path: Path, packing: int) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        archive.writestr("mimetype", b"application/epub")
+        archive.writestr("a.txt", b"one")
+    _, [reject] = read(path)
+    assert reject.file == path / "a.txt"
+    assert reject.reason == "packed in a way that is not read"
+
+
+def test_only_the_beginning_of_a_type_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_bytes = []
+    whole = zipfile.ZipExtFile.read
+
+    def counted(self: zipfile.ZipExtFile, size: int | None = -1) -> bytes:
+        data = whole(self, size)
+        read_bytes.append(len(data))
+        return data
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", counted)
+    path = zipped(tmp_path / "a.zip", {"mimetype": bytes(10_000_000), "a.txt": b"one"})
+    assert open_source(path).form == "zip of text"
+    assert max(read_bytes) <= 100
+
+
+def test_any_damage_to_a_zip_is_a_reject(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", {"mimetype": b"some type " * 20, "é.jsonl": LINES[:3000]})
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 3):
+        path.write_bytes(whole[:at] + b"\xff" * 6 + whole[at + 6 :])
+        assert all(row.file.is_relative_to(path) for row in open_source(path).rows())
+    path.write_bytes(whole.replace("é".encode(), b"\xff\xff"))
+    _, [reject] = read(path)
+    assert reject.reason == "the archive is damaged or cut off"
+
+
+def test_names_that_lead_out_of_their_archive_stay_in_it(tmp_path: Path) -> None:
+    names = ["../up.txt", "/root.txt", "a/../b.txt", "./c.txt", ".hidden.txt", "d/.git/e.txt"]
+    path = zipped(tmp_path / "a.zip", dict.fromkeys(names, b"one"))
+    found = [row.file.relative_to(path).as_posix() for row in iter_rows([path])]
+    assert sorted(found) == ["a/b.txt", "c.txt", "root.txt", "up.txt"]
+
+
+def test_a_document_is_packed_like_any_archive(tmp_path: Path) -> None:
+    path = tmp_path / "a.docx"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("[Content_Types].xml", b"<Types/>")
+        archive.writestr("word/document.xml", b"<document/>")
+    _, [reject] = read(path)
+    assert reject.reason == "packed in a way that is not read"

@@ -222,6 +222,29 @@ def test_the_sheets_of_a_workbook(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("cells", "rows"),
+    [
+        ([["text"], ["a"], ["b"]], [(2, {"text": "a"}), (3, {"text": "b"})]),
+        ([["only"]], [(1, "nothing stands below the only cell, “only”")]),
+        ([[None, "text"], [0, "a"]], [(2, {"column_1": 0, "text": "a"})]),
+        ([[], ["text", "n"]], []),
+        ([[]], []),
+    ],
+)
+def test_a_sheet_of_one_column_is_no_title(
+    tmp_path: Path, cells: list[list[object]], rows: list[tuple[int, object]]
+) -> None:
+    book = openpyxl.Workbook()
+    for row in cells:
+        book.active.append(row)
+    book.save(tmp_path / "a.xlsx")
+    assert [
+        (row.line, row.record if isinstance(row, Row) else row.reason)
+        for row in iter_rows([tmp_path / "a.xlsx"])
+    ] == rows
+
+
 def test_documents_may_be_packed_and_have_a_wrong_ending(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     path.write_bytes(zipped({"x.txt": docx(paragraph("一")), "y.pdf": epub()}))

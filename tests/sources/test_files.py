@@ -279,3 +279,73 @@ def test_a_source_can_be_sent_to_another_process(tmp_path: Path) -> None:
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         back = pool.submit(copy, source).result()
     assert len(list(back.rows())) == 3
+
+
+@pytest.mark.parametrize("end", ["x", "<html>"])
+def test_a_page_of_many_comments_is_recognised_at_once(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("<!---->" * 5000 + end, encoding="utf-8")
+    assert open_source(path).form == ("text" if end == "x" else "HTML")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.jsonl", '{"text": "A PDF begins with %PDF-1.4"}'),
+        ("a.md", "GGUF is a form of model weights."),
+        ("a.md", "PAR1 stands at both ends of a Parquet file."),
+        ("a.txt", "RIFF, Rar! and BZh are beginnings of other files."),
+        ("a.csv", "ID3,text\n1,abc"),
+    ],
+)
+def test_a_text_about_another_form_stays_a_text(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    [row] = iter_rows([tmp_path / name])
+    assert isinstance(row, Row)
+
+
+def test_a_pdf_begins_with_its_magic_or_has_the_ending(tmp_path: Path) -> None:
+    for name, before in [("a.bin", b"\n"), ("a.pdf", b"Mail: a PDF\n")]:
+        (tmp_path / name).write_bytes(before + b"%PDF-1.4\n%\xe2\xe3\n")
+        assert open_source(tmp_path / name).form == "PDF"
+
+
+PRINTED = '{"messages": [\n  {"role": "user", "content": "一"}\n]}\n'
+
+
+def test_objects_that_open_an_array_in_their_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(PRINTED * 2, encoding="utf-8")
+    assert open_source(path).form == "JSON objects"
+    assert rows(path) == [(line, json.loads(PRINTED)) for line in (1, 4)]
+
+
+@pytest.mark.parametrize("cut", ['{"text": "cut, o', '{"text": "cut ['])
+def test_a_first_line_that_is_cut_off_leaves_the_others(tmp_path: Path, cut: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(f"{cut}\n{JSON_LINE}", encoding="utf-8")
+    assert open_source(path).form == "JSON lines"
+    assert [line for line, record in rows(path) if isinstance(record, dict)] == [2, 3]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.dat"])
+def test_json_in_utf_16_needs_no_mark(tmp_path: Path, encoding: str, name: str) -> None:
+    (tmp_path / name).write_text(JSON_LINE, encoding=encoding)
+    assert open_source(tmp_path / name).encoding == encoding
+    assert rows(tmp_path / name) == [(1, {"text": "一"}), (2, {"text": "二"})]
+
+
+def test_a_link_to_itself_holds_no_data(tmp_path: Path) -> None:
+    (tmp_path / "self").symlink_to("self")
+    (tmp_path / "a.txt").write_text("one", encoding="utf-8")
+    found = expand([tmp_path])
+    assert [path.name for path in found.files] == ["a.txt"]
+    assert [path.name for path in found.ignored] == ["self"]
+    with pytest.raises(DataError, match="does not exist"):
+        expand([tmp_path / "self"])
+
+
+def test_a_name_that_no_file_can_have_does_not_exist() -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        expand(["a" * 5000])

@@ -68,3 +68,14 @@ def test_the_article_of_a_web_page_with_its_tables() -> None:
 def test_the_encoding_of_a_page(encoding: str, meta: str) -> None:
     html = f"<meta charset={meta}><p>他們不知道我們為什麼來這個地方，大家都說這是很好的。</p>"
     assert "我們為什麼" in decode_html(html.encode(encoding))
+
+
+@pytest.mark.parametrize("number", [0, 7])
+def test_a_page_cannot_spell_the_mark_of_a_table(number: int) -> None:
+    spelled = f"Tongwen table number {number} stands here."
+    table = "<table><tr><th>桥<th>年代<tr><td>赵州桥<td>隋</table>"
+    html = f"<nav>menu</nav><article>{ARTICLE}{table}<p>{spelled}</p>{ARTICLE}</article>"
+    page = page_of(html)
+    assert spelled in page.text
+    assert page.text.count("| 赵州桥 | 隋 |") == 1
+    assert page == page_of(html)

@@ -6,6 +6,7 @@ import csv
 import datetime
 import decimal
 import io
+import struct
 from pathlib import Path
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -207,3 +208,83 @@ def test_a_record_of_many_lines_at_the_limit_does_not_end_the_table(
     assert found[0] == (2, "a quote opens in line 2 and is not closed")
     assert found[-1] == (7, {"text": "b", "n": "2"})
     assert len(found) == 6
+
+
+def test_a_very_long_number_is_no_name_and_takes_no_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{'1' * 100_000}x,b\n1,2\n", encoding="utf-8")
+    assert [line for line, _ in rows(path)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("春眠不觉晓，处处闻啼鸟。\n夜来风雨声，花落知多少。\n", [1, 2]),
+        ("春眠不觉晓\n处处闻啼鸟\n夜来风雨声\n", [1, 2, 3]),
+        ("1\n2\n", [1, 2]),
+        ("2023\n2024\n", [1, 2]),
+        ("sum\n1\n2\n", [2, 3]),
+        ("remark\n我们明天再去公园里看一看吧\n很好，大家都没有什么意见\n", [2, 3]),
+        ("text\n春眠不觉晓，处处闻啼鸟。\n", [2]),
+    ],
+)
+def test_one_column_may_have_no_name(tmp_path: Path, text: str, lines: list[int]) -> None:
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+    assert [line for line, _ in rows(tmp_path / "a.csv")] == lines
+
+
+def test_without_its_names_a_table_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('question,"answer\none,1\ntwo,2\n', encoding="utf-8")
+    [(line, reason)] = rows(path)
+    assert line == 1
+    assert str(reason).startswith("a quote opens in line 1 and is not closed; without the names")
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "form"),
+    [
+        ("a.txt", "桥\t年代", "text"),
+        ("a.md", "桥\t年代", "text"),
+        ("a.txt", "问题\t年代", "TSV"),
+        ("a", "桥\t年代", "TSV"),
+    ],
+)
+def test_a_text_with_tabs_is_a_table_where_it_names_a_known_column(
+    tmp_path: Path, name: str, names: str, form: str
+) -> None:
+    (tmp_path / name).write_text(f"{names}\n一\t二\n三\t四\n", encoding="utf-8")
+    assert open_source(tmp_path / name).form == form
+
+
+def test_a_date_that_python_does_not_know_costs_its_row(tmp_path: Path) -> None:
+    days = pa.array([1, 2**30, 3], pa.int32()).cast(pa.date32())
+    pq.write_table(pa.table({"text": ["a", "b", "c"], "day": days}), tmp_path / "a.parquet")
+    first, (line, reason), third = rows(tmp_path / "a.parquet")
+    assert first == (1, {"text": "a", "day": "1970-01-02"})
+    assert line == 2
+    assert str(reason).startswith("a value that cannot be read: ")
+    assert third == (3, {"text": "c", "day": "1970-01-04"})
+
+
+def test_whatever_a_column_file_raises_is_one_reject(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(pq, "ParquetFile", fail)
+    (tmp_path / "a.parquet").write_bytes(b"PAR1\0")
+    assert rows(tmp_path / "a.parquet") == [(1, "the file is damaged: MemoryError")]
+
+
+def test_offsets_that_lead_out_of_an_arrow_file_are_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.feather"
+    feather.write_feather(pa.table({"text": ["a", "bb", "ccc"]}), path, compression="uncompressed")
+    whole = path.read_bytes()
+    offsets = struct.pack("<4i", 0, 1, 3, 6)
+    assert whole.count(offsets) == 1
+    path.write_bytes(whole.replace(offsets, struct.pack("<4i", 0, 1, 2**30, 2**30)))
+    [(line, reason)] = rows(path)
+    assert line == 1
+    assert str(reason).startswith("the file is damaged: ")

@@ -94,7 +94,7 @@ def _table_questions(text: str, delimiter: str) -> Iterator[tuple[str, ...]]:
 def _records(path: Path, text: str) -> list[object]:
     try:
         whole = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         lines = enumerate(text.split("\n"), 1)
         return [_line(path, number, line) for number, line in lines if line.strip()]
     if isinstance(whole, dict) and whole and all(isinstance(v, dict) for v in whole.values()):
@@ -105,9 +105,10 @@ def _records(path: Path, text: str) -> list[object]:
 def _line(path: Path, number: int, line: str) -> object:
     try:
         return json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         raise DataError(
-            f"the benchmark {path} is damaged: line {number}: {error.msg}",
+            f"the benchmark {path} is damaged: line {number}: {reason}",
             "benchmarks are JSON lines, a JSON array or object, CSV or TSV",
         ) from None
 

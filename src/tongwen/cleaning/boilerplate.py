@@ -148,7 +148,8 @@ def _is_hidden_address(line: str) -> bool:
 
 def _notices(text: str) -> list[tuple[int, int]]:
     """Spans of lines, with their ends, that are notices."""
-    small = text.lower()
+    # İ alone is longer in small letters; the places found must be those of the text.
+    small = text.replace("İ", "I").lower()
     signs = [sign for sign in PAGE_SIGNS if sign in small]
     if not text.isascii():
         signs += [sign for sign in CHINESE_SIGNS if sign in text]

@@ -37,7 +37,7 @@ HEADING: Final = (
     r"#{2,4} ?(?:(?i:Instructions?|Response|Input|Output|Human|Assistant|User|System)"
     r"|指令|回答|回复|输入|输出|问题|用户|助手) ?[:：]"
 )
-NEXT_EXAMPLE: Final = r"(?:^[#\s]*\n)?^[# ]*\d{1,2}\. ?Instruction:"
+NEXT_EXAMPLE: Final = r"^[# ]*\d{1,2}\. ?Instruction:"
 PREAMBLE: Final = (
     r"Below is an instruction that describes a task|A chat between a curious (?:user|human) and an"
     r"|下面是一个?描述任务的指令|以下是一个?描述任务的指令"
@@ -51,9 +51,8 @@ SIGNS: Final = ("<", "[", "&lt;", "##", "eserved_", "Instruction:", "Below", "A 
 """One of them stands in every text with a leak, but for dialogues."""
 
 HEAD: Final = re.compile(rf"\s*(?:{HEADING}\s*)+")
-TAIL: Final = re.compile(
-    rf"(?:\s*(?:{CONTROL}|{PLACEHOLDER}))+\s*\Z|\s*{NEXT_EXAMPLE}.*\Z", re.MULTILINE | re.DOTALL
-)
+NEXT: Final = re.compile(NEXT_EXAMPLE, re.MULTILINE)
+MARK: Final = re.compile(f"{CONTROL}|{PLACEHOLDER}", re.MULTILINE | re.DOTALL)
 
 
 class Leaks:
@@ -85,6 +84,23 @@ def _cut(text: str) -> str | None:
     """The text without its leaks; None if some are not where a cut is certain."""
     if head := HEAD.match(text):
         text = text[head.end() :]
-    if tail := TAIL.search(text):
-        text = text[: tail.start()]
+    following = NEXT.search(text)
+    text = _without_marks(text) if following is None else _before(text[: following.start()])
     return None if _leak(text) else text
+
+
+def _before(text: str) -> str:
+    """The text without the lines at its end that hold nothing but `#` and blanks."""
+    places = range(len(text), 0, -1)
+    last = next((at for at in places if text[at - 1] != "#" and not text[at - 1].isspace()), 0)
+    return text[: text.find("\n", last)].rstrip() if last else ""
+
+
+def _without_marks(text: str) -> str:
+    """The text without control marks and placeholders at its end; as it is where none stands."""
+    end = len(text)
+    for mark in reversed(list(MARK.finditer(text))):
+        if text[mark.end() : end].strip():
+            break
+        end = mark.start()
+    return text if end == len(text) else text[:end].rstrip()

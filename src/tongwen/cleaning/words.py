@@ -26,6 +26,8 @@ WORD: Final = re.compile(r"[a-z0-9\u00c0-\u024f]+(?:['’-][a-z0-9\u00c0-\u024f]
 PER: Final = 10_000
 """Characters for which `max_words` are let pass."""
 SHOWN: Final = 3
+LONGEST: Final = 100
+"""Characters of an entry; a line beyond it is a text that strayed into the list."""
 
 
 class Words:
@@ -62,7 +64,15 @@ def read_words(file: Path) -> Iterable[str]:
             f"the word list {file} cannot be read: {error.strerror}", "check the path in --words"
         ) from None
     lines = (normal(line.partition("#")[0]).strip() for line in text.splitlines())
-    words = [line for line in lines if line]
+    words = []
+    for number, line in enumerate(lines, 1):
+        if len(line) > LONGEST:
+            raise ConfigError(
+                f"{file}:{number}: an entry of {len(line):,} characters, the most is {LONGEST}",
+                "write one word or phrase on each line",
+            )
+        if line:
+            words.append(line)
     if not words:
         raise ConfigError(f"the word list {file} is empty", "write one word on each line")
     return words

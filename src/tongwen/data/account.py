@@ -59,6 +59,7 @@ class Account(ExitStack):
         self.sources: list[SourceCounts] = []
         self.reasons: dict[str, Reason] = {}
         self.notes: Counter[str] = Counter()
+        self.cut_characters = 0
         self.statistics = Statistics()
         self._tally = Tally(benchmarks) if benchmarks else None
 
@@ -86,6 +87,7 @@ class Account(ExitStack):
         self._lines.append(sound.line)
         self._rows["used" if sound.split == "train" else sound.split] += 1
         self._layouts[sound.layout] += 1
+        self.cut_characters += sound.cut
         noted = (*sound.notes, *sound.product.notes)
         self.notes.update({NUMBER.sub("N", note) for note in noted})
         self._find(sound.findings)

@@ -89,7 +89,7 @@ def _sift(config: SiftConfig, out: Path, title: str, use: Use) -> DataSiftResult
     talk.reasons(account.reasons)
     talk.balance(account.balance, out / REJECTS)
     talk.benchmarks(account.benchmarks())
-    talk.notes(account.notes)
+    talk.notes(account.notes, account.cut_characters)
     talk.report(out / REPORT)
     return DataSiftResult(
         out=out,
@@ -104,6 +104,7 @@ def _books(pipeline: Pipeline) -> str:
     account = pipeline.account
     books = {
         "balance": account.balance.model_dump(),
+        "cut_characters": account.cut_characters,
         "notes": dict(sorted(account.notes.items())),
         "benchmarks": [one.model_dump() for one in account.benchmarks()],
         "statistics": account.statistics.to_record(),

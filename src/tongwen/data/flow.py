@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -26,6 +28,8 @@ from tongwen.sources import Reject, Row, TextRows, open_source
 
 AHEAD: Final = 3
 """Batches per worker that are read before the first of them must be done."""
+FOLLOW: Final = 0.2
+"""Seconds between looks at whether the parent lives."""
 WORTH: Final = 8_000_000
 """Bytes of sources from which on several processes earn what it costs to start them."""
 
@@ -122,14 +126,20 @@ def workers_for(asked: int, size: int) -> int:
 
 
 def _weight(row: Row | Reject) -> int:
-    """About how many characters a row holds, by its texts at the top."""
-    if isinstance(row, Reject):
-        return 0
-    record = row.record
-    if isinstance(record, str):
-        return len(record)
-    values: Iterable[object] = record.values() if isinstance(record, Mapping) else ()
-    return sum(len(value) for value in values if isinstance(value, str))
+    """About how many characters a row holds."""
+    return _characters(row.record) if isinstance(row, Row) else 0
+
+
+def _characters(value: object) -> int:
+    match value:
+        case str():
+            return len(value)
+        case list():
+            return sum(map(_characters, value))
+        case dict():
+            return sum(map(_characters, value.values()))
+        case _:
+            return 0
 
 
 def _here(batches: Iterable[Batch], maker: Maker[D], task: object) -> Iterator[Done[D]]:
@@ -143,7 +153,7 @@ def _processes(
 ) -> Iterator[Done[D]]:
     # A fork has the libraries loaded already, which takes a spawned process seconds.
     context = get_context("fork" if sys.platform == "linux" else "spawn")
-    pool = ProcessPoolExecutor(workers, context, _begin, (maker, task))
+    pool = ProcessPoolExecutor(workers, context, _begin, (maker, task, os.getpid()))
     waiting: deque[tuple[Batch, Future[list[D]]]] = deque()
     try:
         for batch in batches:
@@ -174,11 +184,19 @@ _works: list[Work[Any]] = []
 """The work of a process of the pool, which hands its calls nothing but their arguments."""
 
 
-def _begin(maker: Maker[D], task: object) -> None:
+def _begin(maker: Maker[D], task: object, parent: int) -> None:
     """Make the work of this process, on one thread: the processes share out the cores."""
+    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["RAYON_NUM_THREADS"] = "1"
     _works.append(maker(task))
+
+
+def _follow(parent: int) -> None:
+    """End with the parent: one that is killed cannot stop its workers."""
+    while os.getppid() == parent:
+        time.sleep(FOLLOW)
+    os._exit(1)
 
 
 def _work(batch: Batch) -> list[Any]:

@@ -5,6 +5,7 @@ Each is asked for one key, sees the whole config, and answers what becomes of th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -69,13 +70,14 @@ class Answer:
 
 
 def number(value: object) -> float | None:
-    """A number, also where YAML or a shell left it as text; None for anything else."""
+    """A finite number, also where YAML or a shell left it as text; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        return float(value)
-    except ValueError:
+        found = float(value)
+    except (ValueError, OverflowError):
         return None
+    return found if math.isfinite(found) else None
 
 
 def plain(value: object) -> object:
@@ -213,8 +215,8 @@ def _fp16(it: Asked) -> Answer:
 
 def _dtype(it: Asked) -> Answer:
     known = {"bfloat16": "bf16", "float32": "fp32"}
-    if it.value in known:
-        return taken(precision=known[str(it.value)])
+    if isinstance(it.value, str) and it.value in known:
+        return taken(precision=known[it.value])
     return _fp16(replace(it, value=it.value == "float16"))
 
 

@@ -119,7 +119,9 @@ def _read(file: Path) -> dict[str, Any]:
         return _command(text, file)
     try:
         values = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
+        # YAML can say of a value that it holds itself, which nothing here could show.
+        json.dumps(values, default=str, skipkeys=True)
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
         where = " ".join(str(error).split())
         raise ConfigError(f"{file} is not valid {file.suffix[1:].upper()}: {where}") from None
     if not isinstance(values, dict):
@@ -160,8 +162,16 @@ def _said(words: Any) -> Any:
     """What the words behind a flag say: nothing is `true`, one is itself."""
     if not isinstance(words, list):
         return words
-    values = [yaml.safe_load(word) if word else word for word in words]
+    values = [_word(word) for word in words]
     return True if not values else values[0] if len(values) == 1 else values
+
+
+def _word(word: str) -> Any:
+    """What a word means as YAML; what is none means itself."""
+    try:
+        return yaml.safe_load(word) if word else word
+    except (ValueError, yaml.YAMLError, RecursionError):
+        return word
 
 
 def _recognise(values: Mapping[str, Any], file: Path) -> Framework:
@@ -215,8 +225,8 @@ def _refusal(foreign: Foreign, key: str, reason: str) -> Answer:
     if foreign.values[key] in OFF:
         return Answer("idle", "not asked for")
     for beginning, (others, needed) in foreign.framework.only.items():
-        given = {foreign.values.get(other) for other in others.split()}
-        if key.startswith(beginning) and not given & set(needed):
+        given = any(foreign.values.get(other) in needed for other in others.split())
+        if key.startswith(beginning) and not given:
             return Answer(
                 "idle", f"no effect there either, without {others.split()[0]} {needed[0]}"
             )

@@ -142,6 +142,8 @@ class Manifest(_Record):
     balance: Balance
     notes: dict[str, int]
     """What was mended or noticed in rows, and in how many of them."""
+    cut_characters: int = 0
+    """Characters of passages that stand in earlier rows, cut from rows in use."""
     cut_tokens: int
     """Tokens of rows in use that were left out because of `max_length`."""
     benchmarks: list[Contamination]

@@ -89,7 +89,7 @@ def check_one_tokenizer(folders: Sequence[Path], manifests: Sequence[Manifest]) 
 
 
 def _check(config: DataMergeConfig, manifests: Sequence[Manifest]) -> None:
-    if config.out.exists():
+    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
         raise DataError(f"{config.out} exists already", "choose another --out, or remove it first")
     places = [folder.resolve() for folder in config.folders]
     for number, place in enumerate(places):

@@ -16,6 +16,7 @@ from typing import Final, TypeVar
 
 from pydantic import JsonValue
 
+from tongwen.cleaning.benchmark_files import benchmark_files
 from tongwen.cleaning.benchmarks import load_benchmarks
 from tongwen.cleaning.exact import Seen
 from tongwen.cleaning.survey import Survey, Verdicts, two_passes
@@ -65,7 +66,7 @@ class Pipeline(ExitStack):
             verdicts = None
             if two_passes(self._config):
                 survey = stack.enter_context(Survey(self._config, self._scratch))
-                verdicts = self._surveyed(survey)
+                verdicts = self._surveyed(survey, make)
             seen = Seen() if self._config.duplicates != "keep" else None
             for done in self._flow(make, verdicts):
                 for outcome in done.outcomes:
@@ -89,11 +90,11 @@ class Pipeline(ExitStack):
             return outcome
         return outcome.repeats(self.account.place(earlier))
 
-    def _surveyed(self, survey: Survey) -> Verdicts:
+    def _surveyed(self, survey: Survey, make: Make) -> Verdicts:
         """What to drop and to cut, once all rows have been seen."""
         number = 0
         with self._talk.waiting("looking for duplicates"):
-            for done in self._flow(Fingerprints(self._config)):
+            for done in self._flow(Fingerprints(self._config, make)):
                 for outcome in done.outcomes:
                     if isinstance(outcome, Sound):
                         survey.add(number, outcome.product.value)
@@ -166,4 +167,5 @@ def check_place(out: Path, sources: Sequence[str | Path]) -> None:
 
 
 def _content(path: Path) -> str:
-    return f"{path.name} {fingerprint(path).sha256}"
+    files = benchmark_files(path)[1] if path.is_dir() else [path]
+    return " ".join([path.name, *(fingerprint(file).sha256 for file in files)])

@@ -37,7 +37,8 @@ from tongwen.data.manifest import (
     save_manifest,
 )
 from tongwen.data.pipeline import Pipeline, check_place, located, settings_of
-from tongwen.data.sink import TokenSink
+from tongwen.data.shards import TokenStore
+from tongwen.data.sink import SPLITS, TokenSink
 from tongwen.data.talk import Talk
 from tongwen.data.vocabulary import Sample, tokenizer_of
 from tongwen.data.work import Made, Product
@@ -187,6 +188,8 @@ def _finished(
     elif _contents(manifest.files) != _contents(files):
         different = "from other sources"
     else:
+        for split in SPLITS:
+            TokenStore.open(out, split)  # a damaged folder is not up to date
         return manifest
     raise DataError(
         f"{out} holds data that was prepared {different}",
@@ -211,7 +214,7 @@ def _fill(
 
     with Pipeline(config, files, folder, talk, config.seed, config.hold_out) as pipeline:
         if tokenizer is None:
-            sample = Sample(files, pipeline.sifting)
+            sample = Sample(files, pipeline.sifting, config.text_rows)
             tokenizer = tokenizer_of(sample, config.vocab_size, talk)
         save_tokenizer(tokenizer, folder / "tokenizer")
         with TokenSink(folder, len(tokenizer)) as sink:
@@ -223,6 +226,7 @@ def _fill(
             tokenizer=Vocabulary(size=len(tokenizer), hash=tokenizer_hash(tokenizer)),
             balance=pipeline.account.balance,
             notes=dict(sorted(pipeline.account.notes.items())),
+            cut_characters=pipeline.account.cut_characters,
             cut_tokens=sink.cut_tokens,
             benchmarks=pipeline.account.benchmarks(),
             splits=sink.splits(),

@@ -31,6 +31,8 @@ from tongwen.messages.fields import blank, text_at, type_name
 from tongwen.progress import say
 from tongwen.sources import Reject, Row, iter_rows
 
+REJECTS: Final = ".rejects.jsonl"
+"""Ending of the list of rejected rows, beside the output."""
 TABLES: Final = """
     CREATE TABLE questions (
         number INTEGER PRIMARY KEY, digest BLOB UNIQUE, text TEXT);
@@ -83,6 +85,9 @@ def data_questions(config: DataQuestionsConfig) -> DataQuestionsResult:
         raise ConfigError(
             f"{config.out} does not look like a file of JSON lines", "let it end in .jsonl"
         )
+    for file in (config.out, config.out.with_suffix(REJECTS)):
+        if file.exists():
+            raise DataError(f"{file} exists already", "choose another --out, or remove it first")
     config.out.parent.mkdir(parents=True, exist_ok=True)
     # Beside the output, so that the finished file can be renamed into its place.
     with tempfile.TemporaryDirectory(prefix=f".{config.out.name}.", dir=config.out.parent) as name:
@@ -99,8 +104,6 @@ def data_questions(config: DataQuestionsConfig) -> DataQuestionsResult:
                 result = _write(collector, config, database, file)
         if not result.questions:
             raise _nothing(config, rejects)
-        # An older list would speak of other rows.
-        config.out.with_suffix(".rejects.jsonl").unlink(missing_ok=True)
         if result.rejects:
             rejects.replace(result.rejects)
         (folder / "out.jsonl").replace(config.out)
@@ -232,7 +235,7 @@ def _write(
         repeated=collector.repeated,
         left_out=left_out,
         rejected=collector.rejected,
-        rejects=config.out.with_suffix(".rejects.jsonl") if collector.rejected else None,
+        rejects=config.out.with_suffix(REJECTS) if collector.rejected else None,
     )
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tongwen.data.account import REJECTS, Reason
 from tongwen.data.manifest import Balance, Contamination, Counts, Manifest, SourceCounts, SourceFile
+from tongwen.files import spelled
 from tongwen.sources import Expanded
 
 SHOWN: Final = 5
@@ -40,7 +41,7 @@ class Talk:
         total = sum(file.bytes for file in files)
         self._say(f"preparing {_count(len(files), 'file')}, {_megabytes(total)}, into {out}")
         if expanded.ignored:
-            names = ", ".join(path.name for path in expanded.ignored[:SHOWN])
+            names = ", ".join(spelled(path.name) for path in expanded.ignored[:SHOWN])
             more = ", …" if len(expanded.ignored) > SHOWN else ""
             number = len(expanded.ignored)
             self._say(
@@ -111,8 +112,10 @@ class Talk:
                 style="yellow" if one.found else "",
             )
 
-    def notes(self, notes: Mapping[str, int]) -> None:
+    def notes(self, notes: Mapping[str, int], cut_characters: int) -> None:
         """What was mended or noticed in rows."""
+        if cut_characters:
+            self._say(f"cut for standing in earlier rows: {_count(cut_characters, 'character')}")
         for note, rows in sorted(notes.items()):
             self._say(f"noted: {note}, in {_count(rows, 'row')}")
 
@@ -124,7 +127,7 @@ class Talk:
         """The balance, and what there is to train on."""
         self.balance(manifest.balance, out / REJECTS)
         self.benchmarks(manifest.benchmarks)
-        self.notes(manifest.notes)
+        self.notes(manifest.notes, manifest.cut_characters)
         if manifest.cut_tokens:
             self._say(
                 f"left out for the length: {manifest.cut_tokens:,} tokens of rows in use",

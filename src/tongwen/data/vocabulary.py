@@ -51,7 +51,7 @@ def tokenizer_train(config: TokenizerTrainConfig) -> TokenizerTrainResult:
     files = fingerprints(expanded)
     talk = Talk()
     talk.begin(expanded, files, config.out)
-    sample = Sample(files, Sifting(CleaningConfig(clean=["none"])))
+    sample = Sample(files, Sifting(CleaningConfig(clean=["none"])), "auto")
     tokenizer = tokenizer_of(
         sample, config.vocab_size, talk, config.kind, config.split_digits, config.specials
     )
@@ -97,7 +97,7 @@ class Sample:
 
     files: Sequence[SourceFile]
     sifting: Sifting
-    text_rows: TextRows = "auto"
+    text_rows: TextRows
     rows: int = 0
     left_out: int = 0
     lines: int = 0

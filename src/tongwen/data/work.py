@@ -110,6 +110,8 @@ class Sound:
     notes: tuple[str, ...]
     """What was left out of the row when it was understood."""
     findings: tuple[Finding, ...]
+    cut: int = 0
+    """Characters of passages that stand in earlier rows, and were cut."""
     product: Product = NOTHING
 
     def repeats(self, place: str) -> Turned:
@@ -157,14 +159,16 @@ class Worker:
         item = cleaned.item
         if matches := self._contained(item):
             return _contaminated(row, cleaned.findings, matches)
+        repeated = 0
         if isinstance(verdict, Cut) and isinstance(item, Document):
-            item = Document(cut(item.text, verdict.spans))
+            whole, item = item, Document(cut(item.text, verdict.spans))
+            repeated = len(whole.text) - len(item.text)
             if not item.text.strip():
                 return replace(_nothing_left(row), findings=cleaned.findings)
         split = split_of(item, self._sifting.seed, self._sifting.hold_out)
         key = item_key(item)
         notes, findings = parsed.notes, cleaned.findings
-        return Sound(row.file, row.line, parsed.layout, split, key, notes, findings), item
+        return Sound(row.file, row.line, parsed.layout, split, key, notes, findings, repeated), item
 
     def _contained(self, item: Item) -> tuple[Match, ...]:
         """The benchmark questions in an item, none of them twice."""
@@ -184,12 +188,22 @@ class Items:
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What the search for duplicates needs of each item."""
+    """What the search for duplicates needs of each item that can be made.
+
+    A row that is rejected when it is made must not be the reason why another is left out.
+    """
 
     config: DuplicatesConfig
+    make: Make
 
     def begin(self) -> Made:
-        return lambda items: [Product(one) for one in fingerprints(items, self.config)]
+        made = self.make.begin()
+
+        def both(items: Sequence[Item]) -> list[Product | DataError]:
+            pairs = zip(made(items), fingerprints(items, self.config), strict=True)
+            return [one if isinstance(one, DataError) else Product(mark) for one, mark in pairs]
+
+        return both
 
 
 @dataclass(frozen=True)

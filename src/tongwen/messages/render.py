@@ -25,6 +25,7 @@ from tongwen.messages.conversation import (
     check,
     check_encodable,
     check_role,
+    json_object,
 )
 from tongwen.messages.encoding import document_marks, encode_text
 from tongwen.messages.own import OwnTemplate, own_template
@@ -73,6 +74,10 @@ def render_prompt(
         check_role(message.role, number)
         check_encodable(f"message {number} ({message.role})", message.content)
         check_encodable(f"the thought of message {number}", message.thinking)
+        for call in message.calls:
+            json_object(f"the argument list of '{call.name}' in message {number}", call.arguments)
+    for number, tool in enumerate(tools, 1):
+        json_object(f"tool {number}", tool)
     if own := _own(tokenizer):
         return own.prompt(messages, tools)
     return stock_template(tokenizer).prompt(messages, tools, tokenizer)

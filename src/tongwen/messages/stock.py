@@ -81,9 +81,9 @@ class StockTemplate:
         tokenizer: PreTrainedTokenizerFast,
     ) -> list[int]:
         """The messages and the head of the answer."""
+        with in_time():
+            text = self.writer.write(messages, tools, generation=True)
         if not self._spelled(messages, tools):
-            with in_time():
-                text = self.writer.write(messages, tools, generation=True)
             return self.encoder.marked.ids(text)
         return list(
             tokenizer.apply_chat_template(

@@ -78,7 +78,7 @@ def in_call_order(
             continue
         end = next((place for place in behind if messages[place].role != "tool"), len(messages))
         results = messages[here + 1 : end]
-        order = _order(ids[here], [result for [result] in ids[here + 1 : end]])
+        order = _order(ids[here], [result[0] for result in ids[here + 1 : end]])
         if order != sorted(order):
             notes.append(REORDERED)
         ordered += [results[place] for place in order]

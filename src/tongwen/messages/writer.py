@@ -26,7 +26,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from tongwen.errors import DataError, ModelError, TongwenError
-from tongwen.messages.conversation import Message, ToolCall, check_encodable
+from tongwen.messages.conversation import Message, ToolCall
 from tongwen.messages.own import last_question
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ CALLS: Final = (
 )
 """Conversations that show how a template wants the arguments of calls."""
 TOOL: Final = '{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}'
+SURROGATE: Final = re.compile("[\ud800-\udfff]")
 READS_THOUGHTS: Final = re.compile(r"reasoning_content|\.thinking\b|['\"]thinking['\"]")
 
 
@@ -133,7 +134,12 @@ class Writer:
                 f"the chat template refuses the conversation: {_in_words(error)}",
                 hint="change the row to what the model's template allows, or choose a --template",
             ) from None
-        text = check_encodable("what the chat template writes", rendered[0][0])
+        text: str = rendered[0][0]
+        if SURROGATE.search(text):
+            raise DataError(
+                "the chat template writes half a surrogate pair, which has no UTF-8 form",
+                hint="mend the template, or choose one by name with --template",
+            )
         given = sum(len(r["content"]) + len(r.get("reasoning_content", "")) for r in records)
         given += sum(map(len, tools))
         if len(text) > 4 * given + LARGEST:
@@ -163,7 +169,7 @@ def in_time(conversations: int = 1) -> Iterator[None]:
         yield
     except _Late:
         raise ModelError(
-            f"the chat template did not end in {seconds:.0f} seconds",
+            f"the chat template did not end in {seconds:g} seconds",
             hint="the template is broken or hostile; choose one by name with --template",
         ) from None
     finally:

@@ -112,7 +112,11 @@ def _is_data(records: Sequence[Sequence[str]]) -> bool:
     """Whether the first record is one like the others rather than names of columns."""
     first, rest = records[0], records[1:]
     names = [cell.strip().lower() for cell in first]
-    if NAMES & set(names) or any(map(YEAR.fullmatch, names)):
+    if NAMES & set(names):
+        return False
+    if len(first) == 1:
+        return not _is_name(names[0], [cells[0] for cells in rest])
+    if any(map(YEAR.fullmatch, names)):
         return False
     below = [[cells[x] for cells in rest if x < len(cells)] for x in range(len(first))]
     return any(map(_is_like, first, below))
@@ -121,8 +125,7 @@ def _is_data(records: Sequence[Sequence[str]]) -> bool:
 def _is_like(cell: str, below: Sequence[str]) -> bool:
     """Whether a cell on top is a value as those below it rather than their name."""
     cell = cell.strip()
-    # The length comes first: a number of very many digits takes very long to match.
-    if len(cell) > LONGEST_NAME or "\n" in cell or NUMBER.fullmatch(cell):
+    if len(cell) > LONGEST_NAME or "\n" in cell or _is_number(cell):
         return True
     if cell and 10 * below.count(cell) > len(below):
         return True
@@ -133,6 +136,21 @@ def _is_like(cell: str, below: Sequence[str]) -> bool:
     also = sum(bool(SENTENCE.search(other)) for other in below)
     long = sum(2 * len(other) >= len(cell) for other in below)
     return 2 * max(also if ends else 0, long) >= len(below)
+
+
+def _is_name(cell: str, below: Sequence[str]) -> bool:
+    """Whether the top of a single column is its name: far shorter than the rest, or above numbers.
+
+    In doubt it is not, since a row that is too many is seen, and one that is lost is not.
+    """
+    if not below or _is_number(cell):
+        return False
+    return 2 * len(cell) * len(below) <= sum(map(len, below)) or all(map(_is_number, below))
+
+
+def _is_number(cell: str) -> bool:
+    # The length comes first: a number of very many digits takes very long to match.
+    return len(cell) <= LONGEST_NAME and NUMBER.fullmatch(cell.strip()) is not None
 
 
 def column_names(cells: Sequence[str]) -> tuple[list[str], str | None]:

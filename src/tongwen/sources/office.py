@@ -8,7 +8,7 @@ import posixpath
 import xml.etree.ElementTree as ET
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain, islice, zip_longest
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote
 
@@ -146,8 +146,7 @@ def _sheet(rows: Iterable[Sequence[Any]]) -> Iterator[tuple[int, object]]:
                 ),
             )
         else:
-            cells += [None] * (len(names) - len(cells))
-            yield number, dict(zip(names, map(_plain, cells), strict=True))
+            yield number, dict(zip_longest(names, map(_plain, cells)))
 
 
 def _is_title(first: Sequence[Any], second: Sequence[Any]) -> bool:

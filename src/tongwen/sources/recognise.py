@@ -337,5 +337,6 @@ def _json_form(head: str) -> str:
 
 
 def _goes_on(line: str) -> bool:
-    """Whether a line ends inside of an object as a printer breaks it; one cut off ends in a word."""
-    return STRING.sub("", line).endswith(("{", "[", ",", ":"))
+    """Whether a line ends where a printer of JSON breaks it; one cut off mostly ends in a text."""
+    rest = STRING.sub("", line)
+    return '"' not in rest and rest.endswith(("{", "[", ",", ":"))

@@ -12,6 +12,7 @@ import datetime
 import decimal
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TextIO
 
 from tongwen.errors import DataError
@@ -28,6 +29,7 @@ RECORD_LIMIT: Final = 4_000_000
 ENDS: Final = ("\n", "\r")
 BATCH: Final = 64
 """Rows of a column file that are held at once."""
+NO_NAMES: Final = "; without the names of its columns the table is not read"
 COLUMNS_HINT: Final = "give every column a name of its own in the first line"
 
 # The reader's own limit of 131,072 characters holds for the whole process.
@@ -41,11 +43,12 @@ def csv_rows(content: Content, encoding: str, dialect: Dialect) -> Iterator[Row 
         records = _Records(file, dialect)
         try:
             while (line := records.line) and (cells := records.next()) is not None:
+                if isinstance(cells, DataError) and names is None and dialect.header:
+                    # Reading on, the next record would be taken for the names.
+                    yield Reject(content.name, line, cells.message + NO_NAMES, cells.hint)
+                    return
                 if isinstance(cells, DataError):
                     yield Reject(content.name, line, cells.message, cells.hint)
-                    if names is None and dialect.header:
-                        # The next line would be taken for the names.
-                        return
                 elif not any(cells):
                     pass
                 elif names is None and dialect.header:
@@ -198,6 +201,8 @@ def _arrow_batches(stream: BinaryIO) -> Iterator[pa.RecordBatch]:
         _check_names(reader.schema.names)
         whole = iter(reader)
     for batch in whole:
+        # Damaged offsets would lead out of the memory of the batch, and end the process.
+        batch.validate(full=True)
         for start in range(0, batch.num_rows, BATCH):
             yield batch.slice(start, BATCH)
 
@@ -230,20 +235,18 @@ def _column_rows(content: Content, batches: Iterator[pa.RecordBatch]) -> Iterato
 
 
 def _records(batch: pa.RecordBatch) -> Iterator[object | DataError]:
-    """The records of a batch; where they cannot be had together, one by one."""
+    """The records of a batch; where one cannot be had, they are taken one by one."""
     try:
-        yield from [_record(record) for record in batch.to_pylist()]
-    except Exception:  # one date that Python does not know fails the whole batch
-        for at in range(batch.num_rows):
-            try:
-                [record] = batch.slice(at, 1).to_pylist()
-            except Exception as error:
-                yield DataError(
-                    f"a value that cannot be read: {_first_line(error)}",
-                    "write the column as text",
-                )
-            else:
-                yield _record(record)
+        records = [_record(record) for record in batch.to_pylist()]
+    except Exception as error:  # Python does not know every date that Arrow does
+        if batch.num_rows == 1:
+            reason = f"a value that cannot be read: {_first_line(error)}"
+            yield DataError(reason, "write the column as text")
+            return
+        slices = (batch.slice(at, 1) for at in range(batch.num_rows))
+        yield from chain.from_iterable(map(_records, slices))
+    else:
+        yield from records
 
 
 def _record(record: dict[str, Any]) -> object | DataError:
