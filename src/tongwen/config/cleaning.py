@@ -58,7 +58,7 @@ class CleaningConfig(Config):
     words: list[Path] = Field(default=[])
     """Files of harmful words, one a line; a row that holds one is dropped."""
     max_words: Count = 0
-    """Harmful words that are let pass in every 10,000 characters of a row."""
+    """Harmful words that are let pass in every 10,000 characters of a document or message."""
     languages: list[Literal["zh", "en", "mixed", "other"]] = Field(default=["zh", "en", "mixed"])
     """Languages of the rows that are kept."""
     min_chars_zh: Count = 10

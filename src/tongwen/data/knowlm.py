@@ -89,7 +89,7 @@ def data_import_knowlm(config: DataImportKnowlmConfig) -> DataImportKnowlmResult
     """Turn KnowLM's .bin, .idx and .dis into prepared folders, one for each category."""
     from tongwen.tokenizer import load_tokenizer
 
-    if config.out.exists():
+    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
         raise DataError(f"{config.out} exists already", "choose another --out, or remove it first")
     samples = read_samples(config.prefix)
     tokenizer = load_tokenizer(config.tokenizer)

@@ -101,13 +101,22 @@ def _categories(path: Path, samples: int) -> list[int]:
 def write_samples(prefix: Path, stores: Sequence[TokenStore]) -> int:
     """Write the items of each store as one category; the tokens of them that carry loss.
 
-    Each file appears when it is complete, PREFIX.dis last.
+    Each file appears when it is complete, PREFIX.dis last; after a failure none is there.
     """
-    import torch
-
     for ending in ENDINGS:
         if file_of(prefix, ending).exists():
             raise DataError(f"{file_of(prefix, ending)} exists already", "choose another --out")
+    try:
+        return _write(prefix, stores)
+    except BaseException:
+        for ending in ENDINGS:
+            file_of(prefix, ending).unlink(missing_ok=True)
+        raise
+
+
+def _write(prefix: Path, stores: Sequence[TokenStore]) -> int:
+    import torch
+
     learned = 0
     with _whole(file_of(prefix, ".bin")) as file:
         for store in stores:

@@ -91,6 +91,12 @@ def check_one_tokenizer(folders: Sequence[Path], manifests: Sequence[Manifest]) 
 def _check(config: DataMergeConfig, manifests: Sequence[Manifest]) -> None:
     if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
         raise DataError(f"{config.out} exists already", "choose another --out, or remove it first")
+    for folder in config.folders:
+        if not (folder / REJECTS).is_file():
+            raise DataError(
+                f"{folder} is not whole: it has no {REJECTS}",
+                "copy the folder again, or prepare it again",
+            )
     places = [folder.resolve() for folder in config.folders]
     for number, place in enumerate(places):
         if place in places[:number]:

@@ -103,8 +103,14 @@ def tokenizer_extend(config: TokenizerExtendConfig) -> TokenizerExtendResult:
     if config.compare and config.model is None:
         raise ConfigError("--compare measures a model, and there is none", "add --model FOLDER")
     before = load_tokenizer(config.tokenizer)
+    _check_own(config.model, before, config.tokenizer)
     texts = list(texts_in(config.text))
     extension = _extension(config, before, texts)
+    if not extension.added:
+        raise DataError(
+            f"there are no tokens to add that {config.tokenizer} does not have",
+            "give another --pieces, or more --text",
+        )
     measured = texts or [sample.text for sample in OWN]
     after = extension.tokenizer
     starts: tuple[Start, ...] = ()
@@ -146,10 +152,14 @@ def tokenizer_prune(config: TokenizerPruneConfig) -> TokenizerPruneResult:
     if not config.text and config.keep is None:
         raise ConfigError("nothing says which tokens stay", "add --text FILE or --keep FILE")
     before = load_tokenizer(config.tokenizer)
+    _check_own(config.model, before, config.tokenizer)
     lines = [line for text in texts_in(config.text) for line in text.splitlines(keepends=True)]
     counts = usage(before, lines)
     used = [number for number, count in counts.most_common() if count >= config.min_count]
-    pruned = prune(before, [*_listed(config.keep, before), *used], config.size or None)
+    staying = [*_listed(config.keep, before), *used]
+    if not staying:
+        raise DataError("nothing says which tokens stay: the text uses none", "give a longer text")
+    pruned = prune(before, staying, config.size or None)
     after = pruned.tokenizer
     changed = sum(
         [pruned.kept[number] for number in encode_text(after, line)] != encode_text(before, line)
@@ -194,6 +204,19 @@ def _extension(
     return extend_from_text(before, texts, config.add)
 
 
+def _check_own(
+    model: Path | None, tokenizer: PreTrainedTokenizerFast, path: Path
+) -> None:
+    """Refuse a model that has a tokenizer of its own with another vocabulary."""
+    if model is None or not (own := resolve_model(model) / "tokenizer.json").is_file():
+        return
+    if load_tokenizer(own).get_vocab() != tokenizer.get_vocab():
+        raise ModelError(
+            f"the vocabulary of {path} is not that of the tokenizer in {model}",
+            f"give `--tokenizer {model}`",
+        )
+
+
 def _is_model_file(path: Path) -> bool:
     if not path.is_file():
         return False
@@ -206,7 +229,11 @@ def _listed(path: Path | None, tokenizer: PreTrainedTokenizerFast) -> list[int]:
     if path is None:
         return []
     vocabulary = tokenizer.get_vocab()
-    tokens = [line for line in path.read_text(encoding="utf-8").splitlines() if line]
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 text", "save the file as UTF-8") from None
+    tokens = [line for line in text.splitlines() if line]
     for number, token in enumerate(tokens, 1):
         if token not in vocabulary:
             raise DataError(
@@ -275,6 +302,8 @@ def _start(
         nats += float(torch.nn.functional.cross_entropy(logits_TV, ids_1T[0, 1:], reduction="sum"))
         tokens += len(window) - 1
         size += len(part.encode())
+    if tokens == 0:
+        raise DataError("the text is too short to measure a loss on", "give a longer --text")
     return Start(name, nats / tokens, nats / math.log(2) / size)
 
 
