@@ -164,6 +164,7 @@ def test_names(tmp_path: Path) -> None:
     [
         ("unknown.jsonl", '{"frage": "Wer?"}', r"no question in record 1 .*frage"),
         ("broken.jsonl", '{"question": "a"}\n{"quest', "damaged: line 2"),
+        ("deep.json", "[" * 100_000, "damaged: line 1: maximum recursion"),
         ("empty.jsonl", "", "holds no questions"),
         ("packed.jsonl.gz", "not gzip", "cannot read"),
     ],

@@ -371,3 +371,8 @@ class TestWords:
     def test_some_may_be_let_pass(self, words: list[Path]) -> None:
         assert mended("bad bad", words=words, max_words=2) == "bad bad"
         assert mended("bad bad bad", words=words, max_words=2) is None
+
+    def test_a_text_is_no_entry(self, tmp_path: Path) -> None:
+        (tmp_path / "list.txt").write_text(f"bad\n{'坏' * 600}\n", encoding="utf-8")
+        with pytest.raises(ConfigError, match=r"list\.txt:2: an entry of 600 characters"):
+            clean("good", words=[tmp_path / "list.txt"])

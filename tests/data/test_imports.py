@@ -330,6 +330,7 @@ def test_keys_without_their_method_have_no_effect(data: Path) -> None:
         ("adam_beta2: 0.98", "adam_beta2", "betas 0.9 and 0.95"),
         ("train_on_prompt: true", "train_on_prompt", "the loss is on every answer"),
         ("quantization_bit: 4", "quantization_bit", "quantised weights"),
+        ("finetuning_type: [lora]", "finetuning_type", "only all weights are"),
         ("run_name: $NAME", "run_name", "a shell variable"),
     ],
 )
@@ -362,6 +363,7 @@ def test_secrets_are_not_shown(data: Path, capfd: pytest.CaptureFixture[str]) ->
     ("name", "text", "message"),
     [
         ("x.yaml", "a: [1", "is not valid YAML"),
+        ("x.yaml", "a: &a [*a]", "is not valid YAML: Circular"),
         ("x.json", "{", "is not valid JSON"),
         ("x.yaml", "- a", "holds no keys and values"),
         ("x.yaml", "learning_rate: 1", "is no config of LLaMA-Factory, ms-swift, axolotl"),

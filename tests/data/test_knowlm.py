@@ -299,6 +299,19 @@ def test_what_knowlm_cannot_hold_is_refused(
     assert sorted(path.name for path in tmp_path.glob("*set*")) == ["set.bin", "set.dis", "set.idx"]
 
 
+def test_a_failure_leaves_no_file(
+    tokenizer_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    folder = prepared(tmp_path, tokenizer_folder, [{"text": "天气很好"}])
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="no space left"):
+        exported([folder], tmp_path / "set")
+    assert not list(tmp_path.glob("*set*"))
+
+
 def test_conversations_are_not_exported(tokenizer_folder: Path, tmp_path: Path) -> None:
     folder = prepared(tmp_path, tokenizer_folder, [{"instruction": "1?", "output": "1!"}])
     with pytest.raises(DataError, match="holds items of the kind conversation"):

@@ -122,3 +122,11 @@ def test_mistakes_are_refused(folders: list[Path], tokenizer_folder: Path, tmp_p
     assert not (tmp_path / "out").exists()
     with pytest.raises(DataError, match="exists already"):
         merge(folders, folders[0])
+    (folders[1] / "rejects.jsonl").unlink()
+    with pytest.raises(DataError, match=r"is not whole: it has no rejects\.jsonl"):
+        merge(folders, tmp_path / "out")
+
+
+def test_an_empty_folder_is_filled(folders: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    assert merge(folders, tmp_path / "out").items > 0

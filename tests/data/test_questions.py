@@ -124,6 +124,7 @@ def test_instructions_are_drawn_by_seed_and_question(tmp_path: Path) -> None:
     say = ["甲", "乙", "丙"]
 
     def drawn(seed: int, sources: list[Path]) -> dict[str, str]:
+        (tmp_path / "out.jsonl").unlink(missing_ok=True)
         _, written = convert(tmp_path, sources=sources, instruction=say, seed=seed)
         return {row["input"]: row["instruction"] for row in written}  # type: ignore[index]
 
@@ -143,9 +144,17 @@ def test_rows_that_cannot_be_used(tmp_path: Path) -> None:
     result, rows = convert(tmp_path, sources=[source])
     assert len(rows) == 1
     assert (result.rows_in, result.rejected) == (6, 5)
-    again, _ = convert(tmp_path, sources=[table(tmp_path / "b.csv", ("question", "answer"), ROWS)])
-    assert again.rejects is None
-    assert not (tmp_path / "out.rejects.jsonl").exists()
+    assert result.rejects == tmp_path / "out.rejects.jsonl"
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    source = tmp_path / "out.jsonl"
+    for name in ("out.jsonl", "out.rejects.jsonl"):
+        file = source.rename(tmp_path / name) if source.exists() else tmp_path / name
+        file.write_text('{"question": "a", "answer": "b"}\n', "utf-8")
+        with pytest.raises(DataError, match=f"{name} exists already"):
+            convert(tmp_path, sources=[file])
+        assert file.read_text("utf-8") == '{"question": "a", "answer": "b"}\n'
 
 
 def test_a_wrong_column_is_named(tmp_path: Path) -> None:

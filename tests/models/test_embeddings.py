@@ -197,6 +197,42 @@ def test_prune_keeps_what_a_list_names(tmp_path: Path, poem: Path) -> None:
         tokenizer_prune(config.model_copy(update={"out": tmp_path / "other"}))
 
 
+def test_what_would_change_nothing_is_refused(tmp_path: Path) -> None:
+    model, empty, out = tiny_model(tmp_path / "model"), tmp_path / "empty.txt", tmp_path / "out"
+    empty.touch()
+    extend = TokenizerExtendConfig(tokenizer=model, model=model, text=[empty], out=out)
+    with pytest.raises(DataError, match="no tokens to add"):
+        tokenizer_extend(extend)
+    with pytest.raises(DataError, match="the text uses none"):
+        tokenizer_prune(TokenizerPruneConfig(tokenizer=model, text=[empty], out=out))
+    assert not out.exists()
+
+
+def test_a_loss_on_nothing_is_refused(tmp_path: Path, poem: Path) -> None:
+    model, empty, other = tiny_model(tmp_path / "model"), tmp_path / "empty.txt", tmp_path / "other"
+    empty.touch()
+    tokenizer_extend(TokenizerExtendConfig(tokenizer=model, text=[poem], add=30, out=other))
+    config = TokenizerExtendConfig(
+        tokenizer=model,
+        model=model,
+        pieces=other,
+        text=[empty],
+        compare=True,
+        out=tmp_path / "out",
+    )
+    with pytest.raises(DataError, match="too short to measure a loss on"):
+        tokenizer_extend(config)
+    with pytest.raises(ModelError, match="is not that of the tokenizer in"):
+        tokenizer_extend(config.model_copy(update={"tokenizer": other}))
+
+
+def test_a_list_that_is_not_utf_8(tmp_path: Path) -> None:
+    model, wishes = tiny_model(tmp_path / "model"), tmp_path / "keep.txt"
+    wishes.write_bytes("天".encode("gb18030"))
+    with pytest.raises(DataError, match=r"keep\.txt is not UTF-8"):
+        tokenizer_prune(TokenizerPruneConfig(tokenizer=model, keep=wishes, out=tmp_path / "out"))
+
+
 def test_mistakes_are_told_before_anything_is_read(tmp_path: Path) -> None:
     nowhere, out = tmp_path / "nowhere", tmp_path / "out"
     with pytest.raises(ConfigError, match="nothing says which tokens stay"):

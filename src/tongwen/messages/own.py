@@ -104,7 +104,8 @@ def texts(messages: Sequence[Message], tools: Sequence[str]) -> Iterator[tuple[R
 
 def last_question(messages: Sequence[Message]) -> int:
     """The place of the last user message; -1 if there is none."""
-    return max((i for i, message in enumerate(messages) if message.role == "user"), default=-1)
+    places = range(len(messages) - 1, -1, -1)
+    return next((place for place in places if messages[place].role == "user"), -1)
 
 
 def _manual(tools: Sequence[str]) -> str:

@@ -204,9 +204,7 @@ def _extension(
     return extend_from_text(before, texts, config.add)
 
 
-def _check_own(
-    model: Path | None, tokenizer: PreTrainedTokenizerFast, path: Path
-) -> None:
+def _check_own(model: Path | None, tokenizer: PreTrainedTokenizerFast, path: Path) -> None:
     """Refuse a model that has a tokenizer of its own with another vocabulary."""
     if model is None or not (own := resolve_model(model) / "tokenizer.json").is_file():
         return
