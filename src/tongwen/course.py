@@ -77,7 +77,9 @@ def quickstart(config: QuickstartConfig) -> QuickstartResult:
     sources = [out / "lessons" / f"{name}.jsonl" for name in ("readings", "exercises")]
     tokenizer = out / "tokenizer"
     if not tokenizer.exists():
-        tokenizer_train(TokenizerTrainConfig(sources=[*sources], out=tokenizer, vocab_size=VOCABULARY))
+        tokenizer_train(
+            TokenizerTrainConfig(sources=[*sources], out=tokenizer, vocab_size=VOCABULARY)
+        )
     for source in sources:
         data_prepare(
             DataPrepareConfig(

@@ -36,10 +36,14 @@ def jaccard(one: str, other: str) -> float:
 def found(folder: Path, texts: list[str], threshold: float = THRESHOLD) -> list[Near]:
     """The near duplicates among texts, numbered from 0."""
     folder.mkdir(parents=True, exist_ok=True)
-    duplicates = NearDuplicates(folder, threshold)
+    store = Texts(folder / "texts")
     for number, text in enumerate(texts):
-        duplicates.add(number, text)
-    return list(duplicates.find())
+        store.add(number, text)
+    duplicates = NearDuplicates(folder, threshold, store)
+    duplicates.add_sketches(sketches(texts))
+    result = list(duplicates.find())
+    store.close()
+    return result
 
 
 def prose(rng: random.Random, length: int, letters: str) -> str:
@@ -170,13 +174,13 @@ def test_texts_without_letters_are_never_duplicates(tmp_path: Path) -> None:
     assert found(tmp_path, ["", "。。。", "…", "", "!?"]) == []
 
 
-def test_numbers_may_have_gaps_and_sketches_may_come_from_elsewhere(tmp_path: Path) -> None:
+def test_numbers_may_have_gaps_and_sketches_may_come_in_parts(tmp_path: Path) -> None:
     rng = random.Random(0)
     texts = [prose(rng, 200, "abcdefgh") for _ in range(40)]
     texts += [inserted(text, rng) for text in texts]
     alone = found(tmp_path / "alone", texts)
     store = Texts(tmp_path / "texts")
-    shared = NearDuplicates(tmp_path, THRESHOLD, texts=store)
+    shared = NearDuplicates(tmp_path, THRESHOLD, store)
     for number, text in enumerate(texts):
         store.add(10 * number + 3, text)
         shared.add_sketches(sketches([text]))

@@ -201,6 +201,11 @@ class TestBoilerplate:
     def test_a_document_of_nothing_else_is_filtered(self) -> None:
         assert mended("www.example-books.com\n", "boilerplate") is None
 
+    def test_letters_that_grow_in_small_letters(self) -> None:
+        assert [c for c in map(chr, range(0x110000)) if len(c.lower()) > 1] == ["İ"]
+        text = f"{'İ' * 16} cookie\nLog in | COOKIE policy\nİyi"
+        assert mended(text, "boilerplate") == f"{'İ' * 16} cookie\nİyi"
+
 
 class TestLeaks:
     @pytest.mark.parametrize(
@@ -246,6 +251,8 @@ class TestLeaks:
             ("Paris.<|im_end|></s>\n", "Paris."),
             ("Paris.\n##\n10. Instruction: Rewrite it.\n10. Output:\nx", "Paris."),
             ("Paris.\n\n7. Instruction: More\n8. Instruction: Still more", "Paris."),
+            ("C#\n# #\n\n##\n\n## 10. Instruction: Rewrite", "C#"),
+            ("Paris. <eos> <noinput>\n\n", "Paris."),
         ],
     )
     def test_certain_cuts(self, answer: str, left: str) -> None:

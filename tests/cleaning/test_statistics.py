@@ -1,9 +1,8 @@
-"""Counts that add up however they are made, and a page that shows them and needs nothing else."""
+"""Counts that add up, and a page that shows them and needs nothing else."""
 
 from __future__ import annotations
 
 import json
-import pickle
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,7 +15,7 @@ from tongwen import charts
 from tongwen.charts import Slice
 from tongwen.cleaning.findings import Action, Finding
 from tongwen.cleaning.report import BenchmarkLine, ReasonLine, Report, SourceLine, write_report
-from tongwen.cleaning.statistics import EDGES, EXAMPLES, Statistics, bin_names, bin_of
+from tongwen.cleaning.statistics import EDGES, EXAMPLES, Statistics, bin_names, bin_of, measure
 from tongwen.messages.conversation import Conversation, Document, Message
 
 ACTIONS: tuple[Action, ...] = ("filtered", "mended", "noted")
@@ -28,10 +27,10 @@ def talk(*turns: str) -> Conversation:
     )
 
 
-def counted(rows: list[tuple[str, int, str]], first: int = 0) -> Statistics:
+def counted(rows: list[tuple[str, int, str]]) -> Statistics:
     counts = Statistics()
-    for number, (text, tokens, rule) in enumerate(rows, first):
-        counts.add(Document(text), "text", tokens)
+    for number, (text, tokens, rule) in enumerate(rows):
+        counts.count(measure(Document(text)), "text", tokens)
         if rule:
             counts.find([Finding(rule, ACTIONS[tokens % 3], f"{tokens}", text)], f"a.txt:{number}")
     return counts
@@ -45,13 +44,6 @@ ROWS = st.lists(
     ),
     max_size=12,
 )
-
-
-@given(ROWS, st.integers(0, 12))
-def test_parts_that_are_merged_are_the_whole(rows: list[tuple[str, int, str]], cut: int) -> None:
-    merged = counted(rows[:cut])
-    merged.merge(pickle.loads(pickle.dumps(counted(rows[cut:], len(rows[:cut])))))  # noqa: S301
-    assert merged.to_record() == counted(rows).to_record()
 
 
 @given(ROWS)
@@ -76,16 +68,14 @@ def test_bins() -> None:
 
 def test_what_is_counted() -> None:
     counts = Statistics()
-    counts.add(talk("你好", "你们好，有什么可以帮你的？", "没有", "好"), "sharegpt")
-    counts.add(Document("這個問題後來還沒有解決"), "text")
-    counts.add(Document("The weather is fine."), "text")
-    counts.repeats("exact", "a.txt:9", "a.txt:1")
+    counts.count(measure(talk("你好", "你们好，有什么可以帮你的？", "没有", "好")), "sharegpt")
+    counts.count(measure(Document("這個問題後來還沒有解決")), "text")
+    counts.count(measure(Document("The weather is fine.")), "text")
     assert dict(counts.languages) == {"zh": 2, "en": 1}
     assert dict(counts.scripts) == {"simplified": 1, "traditional": 1}
     assert dict(counts.layouts) == {"sharegpt": 1, "text": 2}
     assert dict(counts.turns) == {2: 1}
     assert counts.to_record()["tokens"] is None
-    assert counts.to_record()["duplicates"] == {"exact": 1}
 
 
 def test_examples_are_few_and_the_first() -> None:
@@ -144,7 +134,7 @@ def report() -> Report:
     counts = counted(
         [("天地玄黃，宇宙洪荒。" * 20, 150, "leaks"), ("<script>alert(1)</script>", 9, "unicode")]
     )
-    counts.add(talk("你好", "好"), "alpaca", 4)
+    counts.count(measure(talk("你好", "好")), "alpaca", 4)
     rows = {"used": 3, "held_out": 1, "duplicates": 2, "filtered": 1, "rejected": 1}
     return Report(
         title="<b>corpus</b> & more",

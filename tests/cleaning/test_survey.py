@@ -36,8 +36,9 @@ def verdicts(
                 at_once[number] = survey.add(number, row)
                 number += 2
         known = survey.verdicts()
-        result = {n: known.of(n) for n in range(FIRST_NUMBER, number, 2)}
-        assert known.of(FIRST_NUMBER + 1) is None
+        among = known.among(FIRST_NUMBER, number)
+        result = {n: known.among(n, n + 2).get(n) for n in range(FIRST_NUMBER, number, 2)}
+        assert among == {n: verdict for n, verdict in result.items() if verdict is not None}
     exact = {n: v for n, v in at_once.items() if v is not None}
     assert exact == {n: v for n, v in result.items() if isinstance(v, Duplicate) and n in exact}
     assert not scratch.exists()

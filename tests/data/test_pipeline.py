@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,9 +83,24 @@ def test_any_number_of_workers_gives_the_same_bytes(
     alone = prepare(sources, tmp_path / "1", tokenizer_folder, workers=1, **settings)
     assert alone.used > 0
     for workers in (2, 3):
+        # In a process of its own: this one has threads by now, and is not forked any more.
         out = tmp_path / str(workers)
-        prepare(sources, out, tokenizer_folder, workers=workers, **settings)
+        fields = {"sources": [str(one) for one in sources], "out": str(out), "max_length": 256}
+        given = fields | settings | {"tokenizer": str(tokenizer_folder), "workers": workers}
+        code = (
+            "import sys, json, tongwen\n"
+            "tongwen.data_prepare(tongwen.DataPrepareConfig(**json.loads(sys.argv[1])))"
+        )
+        subprocess.run([sys.executable, "-c", code, json.dumps(given)], check=True, timeout=120)
         assert contents(out) == contents(tmp_path / "1")
+
+
+def test_workers_after_encoding_do_not_wait_for_its_threads(
+    sources: list[str | Path], tmp_path: Path, tokenizer_folder: Path
+) -> None:
+    prepare(sources, tmp_path / "first", tokenizer_folder, workers=1)
+    prepare(sources, tmp_path / "second", tokenizer_folder, workers=2)
+    assert contents(tmp_path / "second") == contents(tmp_path / "first")
 
 
 @pytest.fixture

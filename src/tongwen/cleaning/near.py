@@ -26,7 +26,7 @@ from typing import Final
 
 import numpy as np
 
-from tongwen.cleaning.minhash import BATCH, PERMUTATIONS, Sketches, shingles, similarity, sketches
+from tongwen.cleaning.minhash import PERMUTATIONS, Sketches, shingles, similarity
 from tongwen.cleaning.scratch import U64, Sorted, Texts
 
 RECALL: Final = 0.99
@@ -50,36 +50,19 @@ class Near:
 
 
 class NearDuplicates:
-    """Finds the near duplicates among texts that are added by rising number."""
+    """Finds the near duplicates among `texts`, whose sketches are added in the same order."""
 
-    def __init__(
-        self,
-        scratch: Path,
-        threshold: float,
-        permutations: int = PERMUTATIONS,
-        texts: Texts | None = None,
-    ) -> None:
-        """`texts`, if given, is where the caller adds each text before its sketch is added."""
+    def __init__(self, scratch: Path, threshold: float, texts: Texts) -> None:
         assert 0 < threshold <= 1
-        self.permutations = permutations
         self._threshold = threshold
-        self._rows = band_rows(threshold, permutations)
-        self._texts = texts if texts is not None else Texts(scratch / "near.texts")
+        self._rows = band_rows(threshold, PERMUTATIONS)
+        self._texts = texts
         self._bands = Sorted(scratch / "near-bands")
         self._pairs = Sorted(scratch / "near-pairs")
-        self._waiting: list[str] = []
-        self._characters = self._sketched = 0
-
-    def add(self, number: int, text: str) -> None:
-        """Add a text; sketches are made many at a time."""
-        self._texts.add(number, text)
-        self._waiting.append(text)
-        self._characters += len(text)
-        if self._characters >= BATCH:
-            self._flush()
+        self._sketched = 0
 
     def add_sketches(self, rows: Sketches) -> None:
-        """The sketches of the next texts in `texts`, made elsewhere with the same settings."""
+        """The sketches of the next texts in `texts`, which hold them before `find` is called."""
         width = self._rows
         bands = rows.shape[1] // width
         cut = rows[:, : bands * width].reshape(len(rows), bands, width).astype(np.uint64)
@@ -94,17 +77,10 @@ class NearDuplicates:
 
     def find(self) -> Iterator[Near]:
         """All near duplicates, by rising number."""
-        self._flush()
         assert self._sketched == len(self._texts), "a text without a sketch"
         for keys, places in self._bands.chunks(head=NEIGHBOURS):
             self._pairs.add(*_candidates(keys, places))
         yield from self._compared()
-
-    def _flush(self) -> None:
-        if self._waiting:
-            self.add_sketches(sketches(self._waiting, self.permutations))
-            self._waiting.clear()
-            self._characters = 0
 
     def _compared(self) -> Iterator[Near]:
         dropped = np.zeros(len(self._texts), dtype=np.bool_)

@@ -18,7 +18,7 @@ from tongwen.cleaning.statistics import EDGES, SHARES, TURNS, Statistics, bin_na
 from tongwen.files import write_whole
 
 OUTCOMES: Final = ("used", "held_out", "duplicates", "filtered", "rejected")
-ACTIONS: Final = {"filtered": 3, "mended": 0, "noted": 6, "duplicates": 2}
+ACTIONS: Final = {"filtered": 3, "mended": 0, "noted": 6}
 LANGUAGES: Final = {
     "zh": "Chinese 中文",
     "en": "English 英文",
@@ -180,16 +180,17 @@ def _languages(counts: Statistics) -> str:
 
 
 def _rules(counts: Statistics) -> str:
-    if not counts.findings and not counts.duplicates:
+    if not counts.findings:
         return ""
-    found = {**counts.findings, **{(k, "duplicates"): n for k, n in counts.duplicates.items()}}
     rows = [
         (
             f"<b>{html.escape(rule)}</b>{_examples(counts, (rule, action))}",
             charts.tag(action, ACTIONS[action]),
             number,
         )
-        for (rule, action), number in sorted(found.items(), key=lambda one: (-one[1], one[0]))
+        for (rule, action), number in sorted(
+            counts.findings.items(), key=lambda one: (-one[1], one[0])
+        )
     ]
     title = charts.heading("What the rules found", "规则所见")
     return title + charts.table(["rule, with examples", "action", "rows"], rows)

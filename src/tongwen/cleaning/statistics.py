@@ -1,4 +1,4 @@
-"""What a corpus is made of: counts in bounded memory that can be made in parts and merged.
+"""What a corpus is made of: counts in bounded memory.
 
 Lengths are counted in bins that double up to 4,096 and are 4,096 wide from there to 32,768 and one
 beyond: the first tell short conversations apart, the others are those in which the lengths of
@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Final
 
 from pydantic import JsonValue
@@ -61,8 +61,7 @@ class Measures:
 
 @dataclass
 class Statistics:
-    """Counts over items. Merged in the order of the rows, they are the same however they were cut
-    into parts."""
+    """Counts over items, and what the rules found in their rows."""
 
     items: int = 0
     characters: int = 0
@@ -86,18 +85,12 @@ class Statistics:
     """Items in each bin of SHARES by their share of signs; short ones are not counted."""
     repeated: Counter[int] = field(default_factory=Counter)
     """The same by the share of what was said before."""
-    duplicates: Counter[str] = field(default_factory=Counter)
-    """Rows left out for each kind of repetition."""
     findings: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Rows in which a rule acted, by rule and action."""
     examples: dict[tuple[str, str], list[Example]] = field(default_factory=dict)
 
-    def add(self, item: Item, layout: str, tokens: int | None = None) -> None:
-        """Count an item, as it is after cleaning; `tokens` is its length where it is known."""
-        self.count(measure(item), layout, tokens)
-
     def count(self, measures: Measures, layout: str, tokens: int | None = None) -> None:
-        """Count an item that was measured elsewhere."""
+        """Count an item, as it is after cleaning; `tokens` is its length where it is known."""
         self.items += 1
         self.characters += measures.characters
         place = bin_of(measures.characters)
@@ -131,25 +124,6 @@ class Statistics:
             if len(kept) < EXAMPLES:
                 kept.append(Example(place, finding.detail, finding.example))
 
-    def repeats(self, kind: str, place: str, earlier: str) -> None:
-        """Count a row left out because it repeats an `earlier` one."""
-        self.duplicates[kind] += 1
-        kept = self.examples.setdefault((kind, "duplicates"), [])
-        if len(kept) < EXAMPLES:
-            kept.append(Example(place, f"as in {earlier}", ""))
-
-    def merge(self, other: Statistics) -> None:
-        """Add what was counted in the rows that follow."""
-        for one in fields(self):
-            mine, theirs = getattr(self, one.name), getattr(other, one.name)
-            if isinstance(mine, Counter):
-                mine.update(theirs)
-            elif isinstance(mine, int):
-                setattr(self, one.name, mine + theirs)
-        for key, examples in other.examples.items():
-            kept = self.examples.setdefault(key, [])
-            kept += examples[: EXAMPLES - len(kept)]
-
     def to_record(self) -> dict[str, JsonValue]:
         """A JSON value; the same counts give the same text."""
         return {
@@ -175,7 +149,6 @@ class Statistics:
             "turns": {str(count): items for count, items in sorted(self.turns.items())},
             "signs": [self.signs[place] for place in range(SHARES)],
             "repeated": [self.repeated[place] for place in range(SHARES)],
-            "duplicates": dict(sorted(self.duplicates.items())),
             "findings": [
                 {
                     "rule": rule,

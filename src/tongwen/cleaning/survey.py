@@ -1,7 +1,7 @@
 """Pass one over the rows: which of them are duplicates, and which passages are to be cut.
 
     pass one   parse, clean ─ fingerprints (pure, in any process) ─ Survey.add, by rising number
-    pass two   parse, clean ─ Verdicts.of(number) ─ drop, cut or keep ─ encode
+    pass two   parse, clean ─ Verdicts.among(rows) ─ drop, cut or keep ─ encode
 
 Exact duplicates are known at once; where nothing else is asked for (`two_passes`), one pass does.
 Near duplicates and repeated passages are known when all rows have been seen. An exact duplicate is
@@ -97,7 +97,7 @@ class Survey:
         self._seen = Seen()
         self._texts = Texts(scratch / "texts")
         self._documents = bytearray()
-        self._near = NearDuplicates(scratch, config.near_threshold, texts=self._texts)
+        self._near = NearDuplicates(scratch, config.near_threshold, self._texts)
         self._sketches: list[Sketches] = []
         self._exact = _Table(scratch / "exact", DUPLICATE)
         self._nearly = _Table(scratch / "near", DUPLICATE)
@@ -169,10 +169,6 @@ class Verdicts:
             for number, (of, similarity) in table.between(begin, end):
                 found[number] = Duplicate(of, similarity)
         return found
-
-    def of(self, number: int) -> Duplicate | Cut | None:
-        """The verdict on one row; None if it is to be kept as it is."""
-        return self.among(number, number + 1).get(number)
 
 
 DUPLICATE: Final = np.dtype([("of", "<u8"), ("similarity", "<f8")])

@@ -24,10 +24,14 @@ from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 from tongwen.cleaning.survey import Cut, Duplicate
 from tongwen.data.tokens import grouped
 from tongwen.errors import RunError
+from tongwen.messages.bulk import BulkEncoder
 from tongwen.sources import Reject, Row, TextRows, open_source
 
 AHEAD: Final = 3
 """Batches per worker that are read before the first of them must be done."""
+FORKS: Final = sys.platform == "linux"
+"""A fork has the libraries loaded already, which takes a spawned process seconds; but it is only
+safe before the encoder has started its threads. Afterwards these share out the cores themselves."""
 FOLLOW: Final = 0.2
 """Seconds between looks at whether the parent lives."""
 WORTH: Final = 8_000_000
@@ -114,7 +118,7 @@ def flow(
     if engine == "ray":
         return _ray(readings, maker, task, workers)
     batches = (batch for reading in readings for batch in read(reading))
-    if workers == 1:
+    if workers == 1 or (FORKS and BulkEncoder.threads_run):
         return _here(batches, maker, task)
     return _processes(batches, maker, task, workers)
 
@@ -151,8 +155,7 @@ def _here(batches: Iterable[Batch], maker: Maker[D], task: object) -> Iterator[D
 def _processes(
     batches: Iterable[Batch], maker: Maker[D], task: object, workers: int
 ) -> Iterator[Done[D]]:
-    # A fork has the libraries loaded already, which takes a spawned process seconds.
-    context = get_context("fork" if sys.platform == "linux" else "spawn")
+    context = get_context("fork" if FORKS else "spawn")
     pool = ProcessPoolExecutor(workers, context, _begin, (maker, task, os.getpid()))
     waiting: deque[tuple[Batch, Future[list[D]]]] = deque()
     try:

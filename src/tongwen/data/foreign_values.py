@@ -302,6 +302,8 @@ def _listed_data(it: Asked) -> Answer:
     return _data(replace(it, value=paths))
 
 
+NUMERIC: Final = ("epochs", "every", "held_out", "steps", "warmup", "warmup_steps")
+"""Converters of keys whose values are numbers."""
 Converter = Callable[[Asked], Answer]
 CONVERTERS: Final[Mapping[str, Converter]] = {
     "accumulation": _accumulation,

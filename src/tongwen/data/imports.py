@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -23,10 +23,12 @@ from tongwen.config.imports import DataImportConfig
 from tongwen.data.foreign_keys import FRAMEWORKS, MS_SWIFT, Framework, Said
 from tongwen.data.foreign_values import (
     CONVERTERS,
+    NUMERIC,
     Answer,
     Asked,
     Fate,
     Foreign,
+    number,
     plain,
     shown,
     taken,
@@ -40,6 +42,8 @@ SECRET: Final = re.compile("token$|_key$|secret")
 """Keys whose values are shown to nobody."""
 OFF: Final[tuple[object, ...]] = (None, False, 0, "", "none", "null", "false", [], {})
 """Values with which a key asks for nothing."""
+DEEPEST: Final = 20
+"""Levels of values within values."""
 WORDS: Final[dict[Fate, str]] = {
     "taken": "taken",
     "idle": "no effect",
@@ -119,14 +123,26 @@ def _read(file: Path) -> dict[str, Any]:
         return _command(text, file)
     try:
         values = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-        # YAML can say of a value that it holds itself, which nothing here could show.
-        json.dumps(values, default=str, skipkeys=True)
     except (ValueError, yaml.YAMLError, RecursionError) as error:
         where = " ".join(str(error).split())
         raise ConfigError(f"{file} is not valid {file.suffix[1:].upper()}: {where}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{file} holds no keys and values", "give a training config")
+    if _is_deep(values):
+        raise ConfigError(
+            f"{file} holds values more than {DEEPEST} levels deep", "give a training config"
+        )
     return {str(key): value for key, value in values.items()}
+
+
+def _is_deep(values: object) -> bool:
+    """Whether values lie deeper than DEEPEST, as do all that YAML lets hold themselves."""
+    level = [values]
+    for _ in range(DEEPEST):
+        held = [one.values() if isinstance(one, dict) else one for one in level]
+        lists = [one for one in held if not isinstance(one, str) and isinstance(one, Collection)]
+        level = list({id(inner): inner for one in lists for inner in one}.values())
+    return bool(level)
 
 
 def _command(text: str, file: Path) -> dict[str, Any]:
@@ -205,6 +221,8 @@ def _answer(foreign: Foreign, key: str) -> Answer:
     if (name := _find(framework.taken, key)) is not None:
         return Answer("idle", "not given") if value is None else taken(**{name: value})
     if (converter := _find(framework.converted, key)) is not None:
+        if converter in NUMERIC and value not in OFF and number(value) is None:
+            return Answer("refused", "not a finite number")
         return CONVERTERS[converter](Asked(foreign, key, value))
     if (reason := _find(framework.idle, key)) is not None:
         return Answer("idle", reason.strip())

@@ -85,9 +85,9 @@ def data_questions(config: DataQuestionsConfig) -> DataQuestionsResult:
         raise ConfigError(
             f"{config.out} does not look like a file of JSON lines", "let it end in .jsonl"
         )
-    for file in (config.out, config.out.with_suffix(REJECTS)):
-        if file.exists():
-            raise DataError(f"{file} exists already", "choose another --out, or remove it first")
+    for path in (config.out, config.out.with_suffix(REJECTS)):
+        if path.exists():
+            raise DataError(f"{path} exists already", "choose another --out, or remove it first")
     config.out.parent.mkdir(parents=True, exist_ok=True)
     # Beside the output, so that the finished file can be renamed into its place.
     with tempfile.TemporaryDirectory(prefix=f".{config.out.name}.", dir=config.out.parent) as name:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,9 @@ HARD: Final = (
 class BulkEncoder:
     """Encodes plain texts with one tokenizer; what spells a control token is text as well."""
 
+    threads_run: ClassVar[bool] = False
+    """Whether threads of the encoder run in this process; a fork of it would wait for them."""
+
     def __init__(self, plain: Tokenizer) -> None:
         self._plain = plain
         self._fast = _proven(plain)
@@ -49,6 +52,7 @@ class BulkEncoder:
 
 
 def _fast(encoder: fastokens.Tokenizer, texts: Sequence[str]) -> list[Ids]:
+    BulkEncoder.threads_run = True
     flat, offsets = encoder.encode_batch_flat(list(texts), split_special_tokens=True)
     ends = np.frombuffer(offsets, dtype="<u8")[1:-1].astype(np.int64)
     return np.split(np.frombuffer(flat, dtype="<u4"), ends) if texts else []
