@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tongwen.train.batch import Plan
 from tongwen.train.mix import Mixture, Remainder, by_quota, by_weight
+from tongwen.train.plan import Plan
 
 REMAINDERS: tuple[Remainder, ...] = ("drop", "fill")
 MODES = [(incomplete, exhausted) for exhausted in REMAINDERS for incomplete in REMAINDERS]

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from tongwen.models import new_model
-from tongwen.train.optim import BETAS, EPS, MasterAdamW, decay_start, learning_rate
+from tongwen.train.masters import Masters
+from tongwen.train.optim import BETAS, EPS, new_optimizer
+from tongwen.train.schedule import decay_start, learning_rate
 
 
 def gradients(model: torch.nn.Module, seed: int) -> None:
@@ -23,11 +25,11 @@ def test_fp32_equals_torch_adamw() -> None:
         [{"params": decayed, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}],
         lr=1e-2, betas=BETAS, eps=EPS,
     )  # fmt: skip
-    optimizer = MasterAdamW(ours, weight_decay=0.1, dtype=torch.float32)
+    optimizer = new_optimizer(ours, 0.1, torch.float32)
     for step in range(3):
         gradients(ours, step)
         gradients(theirs, step)
-        optimizer.accumulate()
+        optimizer.masters.accumulate()
         norm = optimizer.gradient_norm(clip=1.0)
         expected = torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
         assert norm == pytest.approx(float(expected), rel=1e-5)
@@ -40,25 +42,27 @@ def test_fp32_equals_torch_adamw() -> None:
 def test_updates_too_small_for_bf16_add_up_in_the_masters() -> None:
     model = new_model("1m", 300, 64, 0)
     norm = model.model.norm.weight
-    optimizer = MasterAdamW(model, weight_decay=0.0, dtype=torch.bfloat16)
+    optimizer = new_optimizer(model, 0.0, torch.bfloat16)
     for _ in range(100):
         for p in model.parameters():
             p.grad = torch.ones_like(p)
-        optimizer.accumulate()
+        optimizer.masters.accumulate()
         optimizer.step(1e-4)
     # 100 updates of 1e-4 on weights of 1.0, where bf16 cannot show less than 0.0039.
     assert float(norm[0].detach()) == pytest.approx(0.99, abs=0.004)
-    assert float(optimizer.weights()["model.norm.weight"][0]) == pytest.approx(0.99, abs=1e-4)
+    assert float(optimizer.masters.weights()["model.norm.weight"][0]) == pytest.approx(
+        0.99, abs=1e-4
+    )
 
 
 def test_micro_batch_gradients_are_summed_in_fp32() -> None:
     model = new_model("1m", 300, 64, 0)
-    optimizer = MasterAdamW(model, weight_decay=0.0, dtype=torch.bfloat16)
+    optimizer = new_optimizer(model, 0.0, torch.bfloat16)
     for value in (1.0, 2.0**-10):
         for p in model.parameters():
             p.grad = torch.full_like(p, value)
-        optimizer.accumulate()
-    assert float(optimizer.masters[0].grad.flatten()[0]) == 1.0 + 2.0**-10  # type: ignore[union-attr]
+        optimizer.masters.accumulate()
+    assert float(optimizer.masters.masters[0].grad.flatten()[0]) == 1.0 + 2.0**-10  # type: ignore[union-attr]
 
 
 def test_schedules() -> None:
@@ -82,7 +86,7 @@ def test_schedules() -> None:
 
 def test_masters_begin_as_the_fp32_weights_to_the_bit() -> None:
     model, same = new_model("1m", 300, 64, 0), new_model("1m", 300, 64, 0)
-    weights = MasterAdamW(model, weight_decay=0.0, dtype=torch.bfloat16).weights()
+    weights = Masters(model, torch.bfloat16).weights()
     assert model.dtype == torch.bfloat16
     for name, parameter in same.named_parameters():
         assert torch.equal(weights[name], parameter)

@@ -16,6 +16,8 @@ Size = Literal["1m", "5m", "25m", "135m", "350m", "1b"]
 class TrainConfig(Config):
     """What pretraining and fine-tuning have in common."""
 
+    data: Annotated[list[Path], Field(min_length=1)]
+    """Prepared folders, or files and folders of rows, which are prepared first."""
     out: Path
     """The run folder; the same command with the same folder continues an unfinished run."""
     steps: Positive | None = None
@@ -77,8 +79,6 @@ class TrainConfig(Config):
 class PretrainConfig(TrainConfig):
     """Train a language model on text, from scratch or from a model folder."""
 
-    data: Annotated[list[Path], Field(min_length=1)]
-    """Prepared folders, or files and folders of text, which are prepared first."""
     size: Size = "5m"
     """Nominal size of a new model; ignored when `model` is given."""
     model: Path | None = None
@@ -94,8 +94,6 @@ class FinetuneConfig(TrainConfig):
 
     model: Path
     """Model folder or run folder to start from."""
-    data: Annotated[list[Path], Field(min_length=1)]
-    """Prepared folders, or files and folders of conversations, which are prepared first."""
     lr: Rate = 5e-4
     """Highest learning rate."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0

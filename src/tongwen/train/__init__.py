@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from tongwen.train.stages import TrainResult, finetune, pretrain
+from tongwen.train.result import TrainResult
+from tongwen.train.stages import finetune, pretrain
 
 __all__ = ["TrainResult", "finetune", "pretrain"]

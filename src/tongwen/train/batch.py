@@ -1,17 +1,13 @@
-"""From prepared folders to batches: what each optimiser step trains on.
+"""From prepared folders to batches: the tokens of the items that a step trains on.
 
-Legend: T tokens of a packed row, K trained positions.
-
-The order is a function of (seed, epoch) alone, and each epoch has a fixed number of steps, so any
-step's rows are found in constant time: resuming is seeking, never replaying.
+Legend: T tokens of a packed row, K trained positions, M items of the row.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,7 +15,8 @@ from torch import Tensor
 
 from tongwen.data import TokenStore
 from tongwen.models import Packing
-from tongwen.train.mix import Ints, Mixture
+from tongwen.train.mix import Ints
+from tongwen.train.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -31,6 +28,43 @@ class Batch:
     trained_K: Tensor  # positions whose next token carries loss
     target_K: Tensor  # that next token
     packing: Packing
+    lengths_M: tuple[int, ...]  # tokens of each item, in order; their sum is T
+    trained_M: tuple[int, ...]  # trained positions of each item; their sum is K
+    item_M: Ints  # numbers of the items
+    values: dict[str, Tensor] = field(default_factory=dict)
+    """What an objective needs besides, by item [M] or by trained position [K]."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole optimiser step, over all its micro-batches: what losses are divided by."""
+
+    step: int
+    trained: int  # trained tokens
+    groups: int  # items; or pairs, where items go in pairs
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to do in a step."""
+
+    batches: list[Batch]
+    whole: Whole
+
+
+class Source(Protocol):
+    """What the steps of a run train on."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which all of it is seen once."""
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of a step, on average."""
+
+    def step(self, step: int) -> Work:
+        """The micro-batches of step `step` (from 0), the same ones whenever it is asked."""
 
 
 class Items:
@@ -62,6 +96,10 @@ class Items:
         store, local = self._locate(item)
         return store.mask(local)
 
+    def trained(self, item: int) -> int:
+        """Tokens of an item that carry loss and have one before them that predicts them."""
+        return int(np.count_nonzero(self.mask(item)[1:]))
+
     def _locate(self, item: int) -> tuple[TokenStore, int]:
         store = int(np.searchsorted(self._first, item, side="right")) - 1
         return self._stores[store], int(item - self._first[store])
@@ -73,77 +111,40 @@ class Items:
         lengths = self.lengths[items]
         starts = np.cumsum(lengths) - lengths
         position_T = np.arange(len(ids_T)) - np.repeat(starts, lengths)
-        # The first token of an item has no token before it that could predict it.
-        trained_K = np.flatnonzero(mask_T & (position_T > 0)) - 1
+        trained_T = mask_T & (position_T > 0)
+        trained_K = np.flatnonzero(trained_T) - 1
         return Batch(
             ids_T=torch.from_numpy(ids_T),
             position_T=torch.from_numpy(position_T),
             trained_K=torch.from_numpy(trained_K),
             target_K=torch.from_numpy(ids_T[trained_K + 1]),
             packing=Packing.of(lengths.tolist()),
+            lengths_M=tuple(lengths.tolist()),
+            trained_M=tuple(np.add.reduceat(trained_T, starts, dtype=np.int64).tolist()),
+            item_M=items,
         )
 
 
-class Plan:
-    """Which items each optimiser step trains on, cut into micro-batches."""
+class Rows:
+    """Items in the order of a plan; groups of `group` items one after another stay together."""
 
-    def __init__(
-        self,
-        lengths: Ints,
-        batch_tokens: int,
-        micro_batch_tokens: int,
-        seed: int,
-        mixture: Mixture | None = None,
-    ) -> None:
-        assert len(lengths) > 0, "a plan needs at least one item"
-        self._lengths = lengths
-        self._order = mixture or Shuffle(lengths, batch_tokens, seed)
-        self.steps_per_epoch = self._order.steps_per_epoch
-        self.step_tokens = self._order.step_tokens
-        """Tokens of a step, on average."""
-        asked = mixture.step_tokens if mixture else batch_tokens
-        self.micro_batches = max(1, -(-asked // micro_batch_tokens))
+    def __init__(self, items: Items, plan: Plan, group: int = 1) -> None:
+        self._items = items
+        self._plan = plan
+        self._group = group
+        self.steps_per_epoch = plan.steps_per_epoch
+        self.step_tokens = plan.step_tokens
 
-    def step(self, step: int) -> list[Ints]:
-        """The items of step `step` (from 0), one array per micro-batch."""
-        items = self._order.step(*divmod(step, self.steps_per_epoch))
-        parts = min(self.micro_batches, len(items))
-        return [part for part in _cut(items, self._lengths[items], parts) if len(part)]
+    def step(self, step: int) -> Work:
+        """The micro-batches of step `step`."""
+        parts = self._plan.step(step)
+        items = [self._items_of(part) for part in parts]
+        whole = Whole(
+            step=step,
+            trained=sum(self._items.trained(int(item)) for part in items for item in part),
+            groups=sum(map(len, parts)),
+        )
+        return Work([self._items.batch(part) for part in items], whole)
 
-
-class Shuffle:
-    """All items in a random order, each once an epoch."""
-
-    def __init__(self, lengths: Ints, batch_tokens: int, seed: int) -> None:
-        self._lengths = lengths
-        self._seed = seed
-        total = int(lengths.sum())
-        # Never more steps than items, so that no step is empty-handed by construction.
-        self.steps_per_epoch = max(1, min(round(total / batch_tokens), len(lengths)))
-        self.step_tokens = total // self.steps_per_epoch
-        self._order = lru_cache(maxsize=2)(self._epoch_order)
-
-    def step(self, epoch: int, place: int) -> Ints:
-        """The items of step `place` of an epoch."""
-        order, bounds = self._order(epoch)
-        return order[bounds[place] : bounds[place + 1]]
-
-    def _epoch_order(self, epoch: int) -> tuple[Ints, Ints]:
-        order = np.random.default_rng([self._seed, epoch, 0]).permutation(len(self._lengths))
-        return order, _bounds(self._lengths[order], self.steps_per_epoch)
-
-
-def _bounds(lengths: Ints, parts: int) -> Ints:
-    """Cut points that split a sequence of items into parts of about equal tokens, none empty."""
-    ends = np.cumsum(lengths)
-    cuts = np.searchsorted(ends, ends[-1] * np.arange(1, parts) / parts, side="left") + 1
-    # At least one item for every part, counted from both ends.
-    steps = np.arange(1, parts)
-    cuts = np.maximum.accumulate(np.maximum(cuts, steps) - steps) + steps
-    cuts = np.minimum(cuts, len(lengths) - parts + steps)
-    return np.concatenate([[0], cuts, [len(lengths)]])
-
-
-def _cut(items: Ints, lengths: Ints, parts: int) -> list[Ints]:
-    bounds = _bounds(lengths, parts)
-    return [items[a:b] for a, b in pairwise(bounds)]
+    def _items_of(self, groups: Ints) -> Ints:
+        return (groups[:, None] * self._group + np.arange(self._group)).ravel()

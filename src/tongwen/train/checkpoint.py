@@ -1,7 +1,7 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped.
 
     checkpoints/step-000000400/
-        config.json, model.safetensors, tokenizer …   a model folder, weights in fp32
+        config.json, model.safetensors, tokenizer …   a model or adapter folder, weights in fp32
         optimizer.safetensors                          the moments, by parameter name
         checkpoint.json                                step, counts, and the sha256 of every file
 
@@ -16,15 +16,13 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tongwen.errors import RunError
 from tongwen.files import new_folder, sha256_file
-from tongwen.tokenizer import save_tokenizer
-from tongwen.train.optim import MasterAdamW
+from tongwen.train.folders import Folder
+from tongwen.train.optim import Optimizer
 
 RECORD = "checkpoint.json"
 
@@ -39,39 +37,14 @@ class Position:
     seconds: float = 0.0
 
 
-def save_model_folder(
-    folder: Path,
-    model: PreTrainedModel,
-    optimizer: MasterAdamW,
-    tokenizer: PreTrainedTokenizerFast,
-) -> None:
-    """Write the fp32 weights with configuration and tokenizer as a Hugging Face folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    config = type(model.config).from_dict(model.config.to_dict())
-    config.architectures = [type(model).__name__]
-    config.dtype = torch.float32
-    config.save_pretrained(folder)
-    if model.generation_config is not None:
-        model.generation_config.save_pretrained(folder)
-    weights = {name: weight.contiguous() for name, weight in optimizer.weights().items()}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    save_tokenizer(tokenizer, folder)
-
-
-def save_checkpoint(
-    checkpoints: Path,
-    at: Position,
-    model: PreTrainedModel,
-    optimizer: MasterAdamW,
-    tokenizer: PreTrainedTokenizerFast,
-) -> Path:
+def save_checkpoint(checkpoints: Path, at: Position, optimizer: Optimizer, form: Folder) -> Path:
     """Write a checkpoint; returns its folder."""
     place = checkpoints / f"step-{at.step:09}"
     if place.exists():
         shutil.rmtree(place)
     try:
         with new_folder(place) as folder:
-            save_model_folder(folder, model, optimizer, tokenizer)
+            form.write(folder, optimizer.masters.weights())
             save_file(optimizer.state(), folder / "optimizer.safetensors")
             hashes = {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
             record = {**asdict(at), "sha256": hashes}
@@ -84,13 +57,11 @@ def save_checkpoint(
     return place
 
 
-def load_checkpoint(place: Path, optimizer: MasterAdamW) -> Position:
+def load_checkpoint(place: Path, optimizer: Optimizer, form: Folder) -> Position:
     """Put weights and optimiser state of a valid checkpoint into `optimizer` and its model."""
     record = json.loads((place / RECORD).read_text(encoding="utf-8"))
     del record["sha256"]
-    optimizer.load(
-        load_file(place / "model.safetensors"), load_file(place / "optimizer.safetensors")
-    )
+    optimizer.load(form.read(place), load_file(place / "optimizer.safetensors"))
     return Position(**record)
 
 

@@ -2,9 +2,9 @@
 
     evaluate → sample → step → record → save, until the last step
 
-What an objective is, is a function (model, batch) → summed loss; what a step trains on, is a
-`Plan`. The gradient of a step is that of the sum over all its trained tokens divided by their
-number, however it is cut into micro-batches.
+An objective is a function (model, micro-batch, whole step) → that micro-batch's share of the loss;
+a source says what a step trains on. The shares add up to the loss of the whole step, divided by its
+trained tokens or pairs, so nothing depends on how it is cut into micro-batches.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import FrameType
 
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tongwen.config import TrainConfig
@@ -29,7 +28,7 @@ from tongwen.models import PACKED
 from tongwen.models.flops import training_flops
 from tongwen.models.machine import matrix_peak, release_memory
 from tongwen.progress import Progress, say
-from tongwen.train.batch import Batch, Items, Plan
+from tongwen.train.batch import Items, Source
 from tongwen.train.checkpoint import (
     Position,
     load_checkpoint,
@@ -37,11 +36,13 @@ from tongwen.train.checkpoint import (
     prune,
     save_checkpoint,
 )
+from tongwen.train.folders import Folder
 from tongwen.train.heldout import held_out_metrics
-from tongwen.train.optim import MasterAdamW, decay_start, learning_rate
+from tongwen.train.objective import Objective
+from tongwen.train.optim import Optimizer
 from tongwen.train.run import Run
+from tongwen.train.schedule import decay_start, learning_rate
 
-Objective = Callable[[PreTrainedModel, Batch], Tensor]
 Sampler = Callable[[], list[dict[str, str]]]
 
 SAVE_SECONDS = 60.0
@@ -55,22 +56,22 @@ SHOWN = 70
 
 @dataclass(frozen=True)
 class Learner:
-    """What learns: a model, its optimiser and its tokenizer."""
+    """What learns: a model with its tokenizer, its optimiser, and the folder that it becomes."""
 
     model: PreTrainedModel
-    optimizer: MasterAdamW
     tokenizer: PreTrainedTokenizerFast
+    optimizer: Optimizer
+    form: Folder
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be learned: the data, the objective, and for how many steps."""
+    """What is to be learned: from what, by which objective, and in how many steps."""
 
     stage: str
-    items: Items
+    source: Source
     held_out: Items | None
     objective: Objective
-    plan: Plan
     steps: int
 
 
@@ -84,12 +85,18 @@ class Step:
     tokens: int
     trained_tokens: int
     flops: float
+    figures: dict[str, float]
+
+    def record(self) -> dict[str, float]:
+        """A line of the metrics."""
+        values = {name: value for name, value in vars(self).items() if name != "figures"}
+        return {**values, **self.figures}
 
 
 def fit(learner: Learner, task: Task, config: TrainConfig, run: Run, sample: Sampler) -> Position:
     """Train from the newest checkpoint of the run, or from the start, to the last step."""
     learner.model.set_attn_implementation(PACKED)
-    at = _resume(run, learner.optimizer)
+    at = _resume(run, learner)
     assert at.step <= task.steps, "the same settings and data give the same number of steps"
     eval_every = config.eval_every or -(-task.steps // EVALUATIONS)
     sample_every = config.sample_every or eval_every
@@ -99,7 +106,7 @@ def fit(learner: Learner, task: Task, config: TrainConfig, run: Run, sample: Sam
 
     def save() -> None:
         run.flush()
-        save_checkpoint(run.checkpoints, at, learner.model, learner.optimizer, learner.tokenizer)
+        save_checkpoint(run.checkpoints, at, learner.optimizer, learner.form)
         prune(run.checkpoints, config.keep, before_decay)
         release_memory()
 
@@ -120,7 +127,7 @@ def fit(learner: Learner, task: Task, config: TrainConfig, run: Run, sample: Sam
             meter.start()
             step = train_step(learner, task, config, at.step)
             at = meter.advance(step)
-            run.record(step=at.step, **asdict(step), **meter.rates())
+            run.record(step=at.step, **step.record(), **meter.rates())
             progress.advance(at.step, **meter.shown(step))
 
             due = (
@@ -137,29 +144,35 @@ def fit(learner: Learner, task: Task, config: TrainConfig, run: Run, sample: Sam
 
 def train_step(learner: Learner, task: Task, config: TrainConfig, step: int) -> Step:
     """One optimiser step; a loss that is not finite never reaches the weights."""
-    model, optimizer = learner.model, learner.optimizer
-    parts = task.plan.step(step)
-    batches = [task.items.batch(part) for part in parts]
-    trained = sum(len(batch.target_K) for batch in batches)
-    total, flops = 0.0, 0.0
-    for part, batch in zip(parts, batches, strict=True):
-        loss = task.objective(model, batch)
-        (loss / trained).backward()
-        optimizer.accumulate()
-        total += float(loss.detach())
-        flops += training_flops(model, task.items.lengths[part].tolist(), len(batch.target_K))
-    norm = optimizer.gradient_norm(config.clip)
-    if not (math.isfinite(total) and math.isfinite(norm)):
+    work = task.source.step(step)
+    losses = learner.optimizer.losses(
+        lambda batch: task.objective(learner.model, batch, work.whole), work.batches
+    )
+    loss = math.fsum(float(one.value) for one in losses)
+    norm = learner.optimizer.gradient_norm(config.clip)
+    if not (math.isfinite(loss) and math.isfinite(norm)):
         raise RunError(
-            f"the loss of step {step + 1} is {total / trained:.4g} with a gradient norm of "
-            f"{norm:.4g}; the weights were left as they are",
+            f"the loss of step {step + 1} is {loss:.4g} with a gradient norm of {norm:.4g}; the "
+            "weights were left as they are",
             "start again from the last checkpoint, in another --out, with a lower --lr",
         )
     factor = learning_rate(step, task.steps, config.schedule, config.warmup, config.decay)
     lr = config.lr * factor
-    optimizer.step(lr)
-    tokens = sum(len(batch.ids_T) for batch in batches)
-    return Step(total / trained, lr, norm, tokens, trained, flops)
+    learner.optimizer.step(lr)
+    return Step(
+        loss=loss,
+        lr=lr,
+        grad_norm=norm,
+        tokens=sum(len(batch.ids_T) for batch in work.batches),
+        trained_tokens=work.whole.trained,
+        flops=sum(
+            training_flops(learner.model, batch.lengths_M, len(batch.target_K))
+            for batch in work.batches
+        ),
+        figures={
+            name: math.fsum(one.figures[name] for one in losses) for name in losses[0].figures
+        },
+    )
 
 
 class _Meter:
@@ -206,12 +219,12 @@ class _Meter:
         }
 
 
-def _resume(run: Run, optimizer: MasterAdamW) -> Position:
+def _resume(run: Run, learner: Learner) -> Position:
     place, damaged = newest_valid(run.checkpoints)
     for bad in damaged:
         say(f"{bad} is damaged; it is removed and passed over")
         shutil.rmtree(bad)
-    at = Position() if place is None else load_checkpoint(place, optimizer)
+    at = Position() if place is None else load_checkpoint(place, learner.optimizer, learner.form)
     run.rewind_metrics(at.step)
     if at.step:
         say(f"continuing from step {at.step}")

@@ -5,16 +5,36 @@ Legend: T tokens of a packed row, K trained positions, H hidden width, V vocabul
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tongwen.train.batch import Batch
+from tongwen.train.batch import Batch, Whole
 from tongwen.train.loss import linear_cross_entropy, token_losses
 
 # Families whose logits are exactly `hidden @ head.T`; others scale or cap them, and take the
 # plain way through their own forward pass.
 PLAIN_HEAD = ("llama", "qwen2", "qwen3", "mistral")
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A micro-batch's share of the loss of the whole step; the shares add up."""
+
+    value: Tensor
+    figures: dict[str, float] = field(default_factory=dict)
+    """What is recorded beside it: shares that add up, too."""
+
+
+Objective = Callable[[PreTrainedModel, Batch, Whole], Loss]
+
+
+def language_model(model: PreTrainedModel, batch: Batch, whole: Whole) -> Loss:
+    """The mean over the step's trained tokens of -log p(next token), in nats."""
+    return Loss(language_model_loss(model, batch) / whole.trained)
 
 
 def language_model_loss(model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -32,6 +52,11 @@ def language_model_losses(model: PreTrainedModel, batch: Batch) -> Tensor:
         weight_VH = model.get_output_embeddings().weight
         return token_losses(trained_hidden(model, batch), weight_VH, batch.target_K)
     return _cross_entropy(_logits(model, batch), batch.target_K)
+
+
+def token_logps(model: PreTrainedModel, batch: Batch) -> Tensor:
+    """log p(next token) of each trained position [K], in nats, with gradient."""
+    return -_cross_entropy(_logits(model, batch), batch.target_K)
 
 
 def trained_hidden(model: PreTrainedModel, batch: Batch) -> Tensor:

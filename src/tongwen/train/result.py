@@ -1,0 +1,94 @@
+"""What a run came to: its passport, and the result that a command returns."""
+
+from __future__ import annotations
+
+import json
+import platform
+import resource
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+import tongwen
+from tongwen.config import TrainConfig
+from tongwen.files import sha256_file
+from tongwen.models.machine import compute_dtype, matrix_peak
+from tongwen.progress import duration
+from tongwen.train.checkpoint import Position
+from tongwen.train.run import Inputs, Run, read_metrics
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to."""
+
+    out: Path
+    model: Path
+    report: Path
+    steps: int
+    tokens: int
+    trained_tokens: int
+    seconds: float
+    tokens_per_second: float
+    mfu: float
+    loss: float
+    held_out: dict[str, float]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.steps} steps, {self.tokens:,} tokens in {duration(self.seconds)}",
+            f"{self.tokens_per_second:,.0f} tokens/s, MFU {self.mfu:.0%}",
+            f"loss {self.loss:.3f}",
+        ]
+        if self.held_out:
+            lines.append(
+                f"held-out loss {self.held_out['held_out_loss']:.3f}, "
+                f"bits per byte {self.held_out['bits_per_byte']:.3f}"
+            )
+        return "\n".join([*lines, f"model   {self.model}", f"report  {self.report}"])
+
+
+def passport(
+    stage: str, run: Run, config: TrainConfig, inputs: Inputs, at: Position
+) -> dict[str, Any]:
+    """What went in and what came out."""
+    metrics = read_metrics(run.folder / "metrics.jsonl")
+    steps = [record for record in metrics if "loss" in record]
+    held_out: dict[str, float] = next((r for r in reversed(metrics) if "held_out_loss" in r), {})
+    tail = steps[-100:]
+    flops_per_second = sum(record["flops"] for record in steps) / at.seconds
+    # The unit of ru_maxrss is a KiB on Linux and a byte on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {
+        "stage": stage,
+        "inputs": inputs,
+        "result": {
+            **asdict(at),
+            "tokens_per_second": at.tokens / at.seconds,
+            "mfu": flops_per_second / matrix_peak(compute_dtype(config.precision)),
+            "loss": sum(record["loss"] for record in tail) / len(tail),
+            "held_out": {key: value for key, value in held_out.items() if key != "step"},
+        },
+        "final_sha256": sha256_file(run.final / "model.safetensors"),
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "threads": config.threads,
+            "peak_rss_of_process_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        },
+        "versions": {
+            "tongwen": tongwen.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+    }
+
+
+def result_of(run: Run) -> TrainResult:
+    result = json.loads((run.folder / "passport.json").read_text(encoding="utf-8"))["result"]
+    result["steps"] = result.pop("step")
+    return TrainResult(out=run.folder, model=run.final, report=run.folder / "report.html", **result)
