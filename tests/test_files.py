@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tongwen.files import new_folder, sha256_file, write_whole
+from tongwen.errors import DataError
+from tongwen.files import new_folder, refuse_existing, sha256_file, write_whole
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
@@ -25,6 +26,15 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(UnicodeEncodeError):
         write_whole(path, "new \ud800")
     assert path.read_text(encoding="utf-8") == "old"
+
+
+def test_only_nothing_and_empty_folders_make_room(tmp_path: Path) -> None:
+    refuse_existing(tmp_path / "new")
+    refuse_existing(tmp_path)
+    (tmp_path / "file").touch()
+    for taken in (tmp_path, tmp_path / "file"):
+        with pytest.raises(DataError, match=f"{taken} exists already"):
+            refuse_existing(taken)
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:

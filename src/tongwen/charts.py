@@ -14,7 +14,6 @@ from typing import Final, NamedTuple
 
 WIDTH: Final = 640
 """Units of the drawings; on a page they are as wide as their column."""
-FONT: Final = 11
 STYLE: Final = """
 :root { color-scheme: light dark; --page: #f6f7f9; --card: #fff; --ink: #17202e; --soft: #5b6675;
   --line: #dfe4ea; --c0: #1f7a8c; --c1: #7fb7be; --c2: #e0a030; --c3: #8d6bb8; --c4: #c8553d;

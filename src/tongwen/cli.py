@@ -81,7 +81,7 @@ def show(result: object, *, as_json: bool) -> None:
 
     if as_json:
         print(to_json(result, inf_nan_mode="null").decode("utf-8"))
-    elif "__str__" in vars(type(result)) and not isinstance(result, dict):
+    elif type(result).__str__ is not object.__str__:
         if text := str(result):
             print(text)
     elif result is not None:

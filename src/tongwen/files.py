@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tongwen.errors import RunError
+from tongwen.errors import DataError, RunError
 
 PARTIAL = ".partial-"
 """Part of the hidden name of a folder that is being filled."""
@@ -32,6 +32,17 @@ def write_whole(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     temporary.replace(path)
     _sync_folder(path.parent)
+
+
+def is_free(out: Path) -> bool:
+    """Whether a folder can be made at `out`: nothing is there, or an empty folder."""
+    return not out.exists() or (out.is_dir() and not any(out.iterdir()))
+
+
+def refuse_existing(out: Path) -> None:
+    """Raise a DataError where making a folder at `out` would write over something."""
+    if not is_free(out):
+        raise DataError(f"{out} exists already", "choose another --out, or remove it first")
 
 
 def spelled(path: str | Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -44,15 +43,10 @@ class Progress:
             self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
         if self._live:
             self._live.stop()
-        elif kind is None and self._done > self._first:
+        elif failed is None and self._done > self._first:
             say(self._line())
 
     def advance(self, done: int, **fields: str) -> None:

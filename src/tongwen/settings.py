@@ -34,6 +34,18 @@ def nearest(word: str, known: Collection[str]) -> str | None:
     return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.6)), None)
 
 
+def read_toml(file: Path, example: str) -> dict[str, Any]:
+    """Read a file that a user wrote; a ConfigError shows the example where it is no TOML."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{file} is not UTF-8 text", "save the file as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}", f"write `{example}`") from None
+
+
 def settings(config_class: type[C], flags: Mapping[str, object], file: Path | None = None) -> C:
     """Make a configuration from flags and, where they are silent, from a TOML file."""
     from_file = {} if file is None else _read(file, config_class)
@@ -152,14 +164,7 @@ def _list(words: Collection[str]) -> str:
 
 def _read(file: Path, config_class: type[Config]) -> dict[str, Any]:
     """The keys and values of a settings file, all of them known."""
-    try:
-        values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{file} is not UTF-8 text", "save the file as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file} is not valid TOML: {error}", "write `key = value`") from None
+    values = read_toml(file, "key = value")
     known = config_class.model_fields
     unknown = [key for key in values if key not in known]
     if unknown:

@@ -101,9 +101,9 @@ MISTAKES = {
     "chat --model m extra": "unexpected argument `extra`\nhint: see `tongwen chat --help`",
     "pretrain --data d --out r --warmup 1": "--warmup should be less than 1, not 1.0\n"
     "hint: --warmup: share of the steps in which the learning rate rises",
-    "pretrain --out r --steps -3": "--steps should be greater than 0, not -3; missing --data\n"
-    "hint: --steps: optimiser steps; without it the steps follow from `epochs`; "
-    "--data: prepared folders, or files and folders of text, which are prepared first",
+    "pretrain --out r --steps -3": "missing --data; --steps should be greater than 0, not -3\n"
+    "hint: --data: prepared folders, or files and folders of rows, which are prepared first; "
+    "--steps: optimiser steps; without it the steps follow from `epochs`",
     "config explain sed": "no command has a setting `sed`\nhint: did you mean `seed`?",
     "config schema pretrian": "no command `pretrian` with settings\nhint: did you mean `pretrain`?",
 }
@@ -138,7 +138,11 @@ def test_flags_and_file_say_the_same_and_flags_win(
         ),
         ("[pretrain]\nsteps = 3", "unknown key `pretrain` in {file}", "known keys: `batch_tokens`"),
         ('data = "d"', "`data` in {file} should be a valid list, not 'd'", "--data: prepared"),
-        ("steps = 0", "`steps` in {file} should be greater than 0, not 0", "--steps: optimiser"),
+        (
+            'data = ["d"]\nsteps = 0',
+            "`steps` in {file} should be greater than 0, not 0",
+            "--steps: optimiser",
+        ),
         ("steps = ", "{file} is not valid TOML: ", "write `key = value`"),
         ("# 名".encode("gb18030"), "{file} is not UTF-8 text", "save the file as UTF-8"),
     ],

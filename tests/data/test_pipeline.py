@@ -159,6 +159,15 @@ def test_near_duplicates_and_passages(
     near = prepare(sources, tmp_path / "near", tokenizer_folder, duplicates="near")
     # 300 texts that differ in a number, of which the first stays
     assert near.duplicates >= 299
+    hints = {
+        "almost" if "% the same as" in str(one["reason"]) else "exactly": one["hint"]
+        for one in rejects(near)
+        if one["outcome"] == "duplicates"
+    }
+    assert hints == {
+        "almost": "the earlier row is used; --duplicates exact uses both",
+        "exactly": "the earlier row is used; --duplicates keep uses both",
+    }
     cut = prepare(sources, tmp_path / "cut", tokenizer_folder, repeats=40)
     whole = prepare(sources, tmp_path / "whole", tokenizer_folder)
     # what is left of some of them says the same

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -82,7 +82,7 @@ def fingerprints(items: Sequence[Item], config: DuplicatesConfig) -> list[Finger
     ]
 
 
-class Survey:
+class Survey(ExitStack):
     """Takes the fingerprints of all rows, by rising number; gives the verdicts."""
 
     def __init__(self, config: DuplicatesConfig, scratch: Path) -> None:
@@ -92,16 +92,18 @@ class Survey:
                 f"repeats = {config.repeats} would cut ordinary words",
                 f"the least is {LEAST} characters; 50 to 200 are usual, 0 cuts nothing",
             )
+        super().__init__()
         scratch.mkdir()
+        self.callback(shutil.rmtree, scratch, ignore_errors=True)
         self._config, self._scratch = config, scratch
         self._seen = Seen()
-        self._texts = Texts(scratch / "texts")
+        self._texts = self.enter_context(closing(Texts(scratch / "texts")))
         self._documents = bytearray()
         self._near = NearDuplicates(scratch, config.near_threshold, self._texts)
         self._sketches: list[Sketches] = []
-        self._exact = _Table(scratch / "exact", DUPLICATE)
-        self._nearly = _Table(scratch / "near", DUPLICATE)
-        self._cuts = _Table(scratch / "cuts", CUT)
+        self._exact = self.enter_context(closing(_Table(scratch / "exact", DUPLICATE)))
+        self._nearly = self.enter_context(closing(_Table(scratch / "near", DUPLICATE)))
+        self._cuts = self.enter_context(closing(_Table(scratch / "cuts", CUT)))
 
     def add(self, number: int, row: Fingerprint) -> Duplicate | None:
         """Take in a row; the verdict on it where it is an exact duplicate."""
@@ -138,19 +140,6 @@ class Survey:
         if self._sketches:
             self._near.add_sketches(np.stack(self._sketches))
             self._sketches.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for file in (self._texts, self._exact, self._nearly, self._cuts):
-            file.close()
-        shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 class Verdicts:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
+from tongwen.config.base import Config, Seed, Sources
 
-from tongwen.config.base import Config, Seed
-
-Sources = Annotated[list[str | Path], Field(min_length=1)]
 Merge = Literal["numbered", "first", "all"]
 
 

@@ -34,6 +34,22 @@ REASONS: Final = 1000
 """Different reasons that are counted; those that come later are summed up."""
 
 
+@dataclass(frozen=True)
+class RowsResult:
+    """What became of the rows; `rows_in` = used + held_out + duplicates + filtered + rejected."""
+
+    out: Path
+    rows_in: int
+    used: int
+    held_out: int
+    duplicates: int
+    filtered: int
+    rejected: int
+
+    def __str__(self) -> str:
+        return str(self.out)
+
+
 @dataclass
 class Reason:
     """How often a reason was given, and where first."""

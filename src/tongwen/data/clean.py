@@ -1,9 +1,11 @@
 """`data clean` and `data stats`: the rows worth training on, and what there is to know of them.
 
-rows.jsonl      the rows to use, one JSON object a line, in our own layouts (`data clean` only)
-rejects.jsonl   every other row, with its reason
-account.json    the books
-report.html     the same, as pictures
+    rows.jsonl      the rows to use, one JSON object a line, in our own layouts (`data clean` only)
+    rejects.jsonl   every other row, with its reason
+    account.json    the books
+    report.html     the same, as pictures
+
+The folder appears only when it is complete; one with anything in it is never written over.
 """
 
 from __future__ import annotations
@@ -15,13 +17,12 @@ from pathlib import Path
 from typing import Final
 
 from tongwen.config import DataCleanConfig, DataStatsConfig, SiftConfig
-from tongwen.data.account import REJECTS, REPORT
+from tongwen.data.account import REJECTS, REPORT, RowsResult
 from tongwen.data.manifest import fingerprints
 from tongwen.data.pipeline import Pipeline, check_place, located
 from tongwen.data.talk import Talk
 from tongwen.data.work import Lengths, Records
-from tongwen.errors import DataError
-from tongwen.files import new_folder, write_whole
+from tongwen.files import new_folder, refuse_existing, write_whole
 from tongwen.sources import expand
 
 ROWS: Final = "rows.jsonl"
@@ -30,21 +31,11 @@ Use = Callable[[Path, Pipeline], None]
 
 
 @dataclass(frozen=True)
-class DataSiftResult:
-    """What became of the rows; `rows_in` = used + held_out + duplicates + filtered + rejected."""
+class DataSiftResult(RowsResult):
+    """What became of the rows, and where it is written down."""
 
-    out: Path
-    rows_in: int
-    used: int
-    held_out: int
-    duplicates: int
-    filtered: int
-    rejected: int
     rejects: Path
     report: Path
-
-    def __str__(self) -> str:
-        return str(self.out)
 
 
 def data_clean(config: DataCleanConfig) -> DataSiftResult:
@@ -72,8 +63,7 @@ def data_stats(config: DataStatsConfig) -> DataSiftResult:
 
 
 def _sift(config: SiftConfig, out: Path, title: str, use: Use) -> DataSiftResult:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} exists already", "choose another --out, or remove it first")
+    refuse_existing(out)
     config = located(config)
     check_place(out, config.sources)
     expanded = expand(config.sources)
@@ -93,8 +83,7 @@ def _sift(config: SiftConfig, out: Path, title: str, use: Use) -> DataSiftResult
     talk.report(out / REPORT)
     return DataSiftResult(
         out=out,
-        rows_in=account.balance.rows_in,
-        **account.balance.outcomes(),
+        **account.balance.model_dump(),
         rejects=out / REJECTS,
         report=out / REPORT,
     )

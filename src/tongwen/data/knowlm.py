@@ -41,7 +41,7 @@ from tongwen.data.shards import KINDS, Split, TokenStore
 from tongwen.data.sink import TokenSink
 from tongwen.data.split import split_of
 from tongwen.errors import DataError
-from tongwen.files import new_folder
+from tongwen.files import new_folder, refuse_existing
 from tongwen.messages import Document
 from tongwen.progress import say
 from tongwen.text import language
@@ -89,8 +89,7 @@ def data_import_knowlm(config: DataImportKnowlmConfig) -> DataImportKnowlmResult
     """Turn KnowLM's .bin, .idx and .dis into prepared folders, one for each category."""
     from tongwen.tokenizer import load_tokenizer
 
-    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
-        raise DataError(f"{config.out} exists already", "choose another --out, or remove it first")
+    refuse_existing(config.out)
     samples = read_samples(config.prefix)
     tokenizer = load_tokenizer(config.tokenizer)
     if (largest := int(samples.ids.max())) >= len(tokenizer):

@@ -16,12 +16,12 @@ from typing import Any
 
 import tongwen
 from tongwen.config import DataMergeConfig
-from tongwen.data.account import REJECTS
+from tongwen.data.account import REJECTS, RowsResult
 from tongwen.data.manifest import Manifest, load_manifest, save_manifest
 from tongwen.data.shards import TokenStore, TokenWriter
 from tongwen.data.sink import SPLITS
 from tongwen.errors import DataError
-from tongwen.files import new_folder
+from tongwen.files import new_folder, refuse_existing
 from tongwen.progress import say
 
 ALIKE = ("seed", "hold_out")
@@ -29,24 +29,14 @@ ALIKE = ("seed", "hold_out")
 
 
 @dataclass(frozen=True)
-class DataMergeResult:
+class DataMergeResult(RowsResult):
     """What the folders hold together."""
 
-    out: Path
     folders: int
-    rows_in: int
-    used: int
-    held_out: int
-    duplicates: int
-    filtered: int
-    rejected: int
     items: int
     """Training items."""
     tokens: int
     """Training tokens."""
-
-    def __str__(self) -> str:
-        return str(self.out)
 
 
 def data_merge(config: DataMergeConfig) -> DataMergeResult:
@@ -71,8 +61,7 @@ def data_merge(config: DataMergeConfig) -> DataMergeResult:
     return DataMergeResult(
         out=config.out,
         folders=len(manifests),
-        rows_in=manifest.balance.rows_in,
-        **manifest.balance.outcomes(),
+        **manifest.balance.model_dump(),
         items=train.items,
         tokens=train.tokens,
     )
@@ -89,8 +78,7 @@ def check_one_tokenizer(folders: Sequence[Path], manifests: Sequence[Manifest]) 
 
 
 def _check(config: DataMergeConfig, manifests: Sequence[Manifest]) -> None:
-    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
-        raise DataError(f"{config.out} exists already", "choose another --out, or remove it first")
+    refuse_existing(config.out)
     for folder in config.folders:
         if not (folder / REJECTS).is_file():
             raise DataError(

@@ -23,7 +23,7 @@ from pydantic import JsonValue
 import tongwen
 from tongwen.cleaning.statistics import Measures, answers_of
 from tongwen.config import DataPrepareConfig
-from tongwen.data.account import REJECTS, REPORT
+from tongwen.data.account import REJECTS, REPORT, RowsResult
 from tongwen.data.encode import SHORTEST, Encoder
 from tongwen.data.encode import Item as Encoded
 from tongwen.data.manifest import (
@@ -43,7 +43,7 @@ from tongwen.data.talk import Talk
 from tongwen.data.vocabulary import Sample, tokenizer_of
 from tongwen.data.work import Made, Product
 from tongwen.errors import ConfigError, DataError
-from tongwen.files import new_folder
+from tongwen.files import is_free, new_folder
 from tongwen.messages import Item, texts_of
 from tongwen.sources import expand
 
@@ -52,16 +52,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DataPrepareResult:
-    """What became of the rows; `rows_in` = used + held_out + duplicates + filtered + rejected."""
+class DataPrepareResult(RowsResult):
+    """What became of the rows, and what the prepared folder holds."""
 
-    out: Path
-    rows_in: int
-    used: int
-    held_out: int
-    duplicates: int
-    filtered: int
-    rejected: int
     items: int
     """Training items: conversations, documents and pieces of long documents."""
     tokens: int
@@ -76,9 +69,6 @@ class DataPrepareResult:
     report: Path
     reused: bool
     """The folder was there already, made from the same sources with the same settings."""
-
-    def __str__(self) -> str:
-        return str(self.out)
 
 
 @dataclass(frozen=True)
@@ -169,7 +159,7 @@ def _finished(
     out: Path, settings: dict[str, JsonValue], files: list[SourceFile]
 ) -> Manifest | None:
     """The manifest of a finished folder that is the same; a different one raises DataError."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if is_free(out):
         return None
     try:
         manifest = load_manifest(out)
@@ -259,8 +249,7 @@ def _result(out: Path, manifest: Manifest, reused: bool) -> DataPrepareResult:
     train = manifest.splits["train"]
     return DataPrepareResult(
         out=out,
-        rows_in=manifest.balance.rows_in,
-        **manifest.balance.outcomes(),
+        **manifest.balance.model_dump(),
         items=train.items,
         tokens=train.tokens,
         trained_tokens=train.trained_tokens,

@@ -21,8 +21,7 @@ import struct
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Literal, Self, get_args
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -51,10 +50,11 @@ WIDE: Final = np.dtype("<u4")
 REBUILD: Final = "prepare the data again with `tongwen data prepare`"
 
 
-class TokenWriter:
+class TokenWriter(ExitStack):
     """Appends items to one split; memory does not grow with the number of items."""
 
     def __init__(self, folder: Path, vocab_size: int) -> None:
+        super().__init__()
         folder.mkdir(parents=True, exist_ok=True)
         self._dtype = NARROW if vocab_size <= 1 << 16 else WIDE
         self._vocab_size = vocab_size
@@ -63,11 +63,10 @@ class TokenWriter:
         self._waiting_masks: list[Sequence[bool] | npt.NDArray[np.bool_]] = []
         self._waiting_records: list[bytes] = []
         self._written = 0
-        with ExitStack() as stack:
-            self._ids = stack.enter_context((folder / "ids.bin").open("wb"))
-            self._mask = stack.enter_context((folder / "mask.bin").open("wb"))
-            self._index = stack.enter_context((folder / "index.bin").open("wb"))
-            self._open = stack.pop_all()
+        self._ids = self.enter_context((folder / "ids.bin").open("wb"))
+        self._mask = self.enter_context((folder / "mask.bin").open("wb"))
+        self._index = self.enter_context((folder / "index.bin").open("wb"))
+        self.push(self._finish)
 
     def add(
         self,
@@ -102,9 +101,9 @@ class TokenWriter:
         self._end += store.tokens
         self._written = self._end
 
-    def close(self) -> None:
-        """Hand everything to the system; the folder as a whole is synced by who wrote it."""
-        with self._open:
+    def _finish(self, failed: type[BaseException] | None, *_: object) -> None:
+        """Hand the rest to the system; the folder as a whole is synced by who wrote it."""
+        if failed is None:
             self._flush()
 
     def _flush(self) -> None:
@@ -120,20 +119,6 @@ class TokenWriter:
         for waiting in (self._waiting_ids, self._waiting_masks, self._waiting_records):
             waiting.clear()
         self._written = self._end
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.close()
-        else:
-            self._open.close()
 
 
 class TokenStore:

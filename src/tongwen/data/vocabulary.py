@@ -15,7 +15,7 @@ from tongwen.data.manifest import SourceFile, fingerprints
 from tongwen.data.talk import Talk
 from tongwen.data.work import Items, Sifting, Task, Turned, Worker
 from tongwen.errors import DataError
-from tongwen.files import new_folder
+from tongwen.files import new_folder, refuse_existing
 from tongwen.messages import Item, spoken
 from tongwen.sources import TextRows, expand
 
@@ -45,8 +45,7 @@ def tokenizer_train(config: TokenizerTrainConfig) -> TokenizerTrainResult:
     """Train a byte-level BPE tokenizer for Chinese and English."""
     from tongwen.tokenizer import save_tokenizer, tokenizer_hash
 
-    if config.out.exists() and (not config.out.is_dir() or any(config.out.iterdir())):
-        raise DataError(f"{config.out} exists already", "choose another --out, or remove it first")
+    refuse_existing(config.out)
     expanded = expand(config.sources)
     files = fingerprints(expanded)
     talk = Talk()

@@ -133,16 +133,10 @@ class Worker:
             self._sift(row, batch.verdicts.get(number))
             for number, row in enumerate(batch.rows, batch.first)
         ]
-        products = iter(self._made([item for _, item in sifted if item is not None]))
-        return [one if isinstance(one, Turned) else _with(one, next(products)) for one, _ in sifted]
+        products = iter(self._made([one[1] for one in sifted if not isinstance(one, Turned)]))
+        return [one if isinstance(one, Turned) else _with(one[0], next(products)) for one in sifted]
 
     def _sift(
-        self, row: Row | Reject, verdict: Duplicate | Cut | None
-    ) -> tuple[Sound, Item] | tuple[Turned, None]:
-        turned = self._turned(row, verdict)
-        return (turned, None) if isinstance(turned, Turned) else turned
-
-    def _turned(
         self, row: Row | Reject, verdict: Duplicate | Cut | None
     ) -> tuple[Sound, Item] | Turned:
         if isinstance(row, Reject):
@@ -240,15 +234,17 @@ def _with(sound: Sound, product: Product | DataError) -> Sound | Turned:
 
 
 def _same(row: Row, similarity: float) -> Turned:
-    exactly = "says the same as" if similarity == 1.0 else f"is {similarity:.0%} the same as"
-    kind = "says the same as an earlier row" if similarity == 1.0 else "is almost an earlier row"
-    error = DataError(exactly, "the earlier row is used; --duplicates keep uses both")
+    reason, kind, both = "says the same as", "says the same as an earlier row", "keep"
+    if similarity < 1.0:
+        reason, kind = f"is {similarity:.0%} the same as", "is almost an earlier row"
+        both = "exact"
+    error = DataError(reason, f"the earlier row is used; --duplicates {both} uses both")
     return Turned("duplicates", row.reject(error), kind)
 
 
 def _nothing_left(row: Row) -> Turned:
     error = DataError(
-        "every passage of it stands in earlier rows", "a smaller --repeats cuts more, 0 nothing"
+        "every passage of it stands in earlier rows", "a larger --repeats cuts less, 0 nothing"
     )
     return Turned("duplicates", row.reject(error))
 

@@ -20,7 +20,6 @@ layout that `tongwen.messages.layouts` reads; everything else about it is decide
 
 from __future__ import annotations
 
-import tomllib
 from abc import abstractmethod
 from pathlib import Path
 from typing import Annotated, Any, Final, Self, cast
@@ -30,7 +29,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_
 from tongwen.config import Config
 from tongwen.errors import ConfigError, DataError
 from tongwen.messages.fields import Row, as_list, as_text, blank, quoted, shown, type_name
-from tongwen.settings import nearest
+from tongwen.settings import nearest, read_toml
 
 
 def _places(value: object) -> object:
@@ -276,14 +275,7 @@ TABLES: Final[dict[str, type[Mapping]]] = {
 
 def read_mapping(file: Path) -> Mapping:
     """Read a mapping from a TOML file; a ConfigError names the key that cannot be meant."""
-    try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{file} is not UTF-8 text", "save the file as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file} is not valid TOML: {error}", 'write `key = "value"`') from None
+    tables = read_toml(file, 'key = "value"')
     if len(tables) != 1:
         names = ", ".join(f"[{name}]" for name in TABLES)
         raise ConfigError(f"{file} has {len(tables)} tables, not one", f"one of {names}")

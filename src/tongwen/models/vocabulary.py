@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tongwen.config import EmbeddingInit, TokenizerExtendConfig, TokenizerPruneConfig
 from tongwen.errors import ConfigError, DataError, ModelError
-from tongwen.files import new_folder, write_whole
+from tongwen.files import new_folder, refuse_existing, write_whole
 from tongwen.messages import encode_text
 from tongwen.models.embeddings import grow, rows, shrink
 from tongwen.models.folder import load_model, resolve_model
@@ -99,7 +99,7 @@ class TokenizerPruneResult:
 
 def tokenizer_extend(config: TokenizerExtendConfig) -> TokenizerExtendResult:
     """Add Chinese tokens to a tokenizer, keeping all old ids, and to the model that uses it."""
-    _new(config.out)
+    refuse_existing(config.out)
     if config.compare and config.model is None:
         raise ConfigError("--compare measures a model, and there is none", "add --model FOLDER")
     before = load_tokenizer(config.tokenizer)
@@ -148,7 +148,7 @@ def tokenizer_extend(config: TokenizerExtendConfig) -> TokenizerExtendResult:
 
 def tokenizer_prune(config: TokenizerPruneConfig) -> TokenizerPruneResult:
     """Take tokens out of a tokenizer that a text does not use, and their rows out of a model."""
-    _new(config.out)
+    refuse_existing(config.out)
     if not config.text and config.keep is None:
         raise ConfigError("nothing says which tokens stay", "add --text FILE or --keep FILE")
     before = load_tokenizer(config.tokenizer)
@@ -338,11 +338,6 @@ def _show_extension(result: TokenizerExtendResult, chinese: Sequence[str]) -> No
         f"{result.tokens:,}; its {hanzi:,} Hanzi alone: {result.chinese_tokens_before:,} → "
         f"{result.chinese_tokens:,}"
     )
-
-
-def _new(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f"{out} exists already", "choose another --out, or remove it first")
 
 
 def _say(line: str) -> None:

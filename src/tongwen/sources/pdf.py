@@ -28,7 +28,6 @@ FEWEST_SEGMENTS: Final = 8
 FEWEST_CHARACTERS: Final = 20
 """Characters of a page, on the average, below which a document is a scan."""
 SOFT_HYPHENS: Final = "\x02\ufffe\xad"
-BREAKS: Final = "\r\n"
 
 WORD_GAP: Final = 0.15
 """Distance between two words in a cell, in sizes of the letters."""
