@@ -101,7 +101,7 @@ MISTAKES = {
     "chat --model m extra": "unexpected argument `extra`\nhint: see `tongwen chat --help`",
     "pretrain --data d --out r --warmup 1": "--warmup should be less than 1, not 1.0\n"
     "hint: --warmup: share of the steps in which the learning rate rises",
-    "pretrain --out r --steps -3": "missing --data; --steps should be greater than 0, not -3\n"
+    "pretrain --out r --steps -3": "--steps should be greater than 0, not -3; missing --data\n"
     "hint: --data: prepared folders, or files and folders of rows, which are prepared first; "
     "--steps: optimiser steps; without it the steps follow from `epochs`",
     "config explain sed": "no command has a setting `sed`\nhint: did you mean `seed`?",
