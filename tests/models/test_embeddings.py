@@ -14,8 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from tongwen.config import EmbeddingInit, TokenizerExtendConfig, TokenizerPruneConfig
 from tongwen.errors import ConfigError, DataError, ModelError
+from tongwen.models import load_model
 from tongwen.models.embeddings import grow, rows, shrink
-from tongwen.models.folder import load_model
 from tongwen.models.vocabulary import MAPPING, tokenizer_extend, tokenizer_prune
 from tongwen.testing import tiny_model
 from tongwen.tokenizer import load_tokenizer

@@ -10,6 +10,7 @@ import torch
 from tongwen.errors import ModelError
 from tongwen.models import SHAPES, load_model, new_model, resolve_model
 from tongwen.models.flops import training_flops
+from tongwen.models.quantized import Int8Linear
 from tongwen.models.sizes import shape_config
 
 # Vocabulary that a nominal size counts, and how far the real size may be from it.
@@ -77,3 +78,16 @@ def test_flops_of_a_step_are_counted_by_hand() -> None:
     body = 4 * (4 * 128 * 128 + 3 * 128 * 384 + 2 * 128) + 128
     expected = 6 * body * 30 + 6 * 512 * 128 * 7 + 6 * 4 * 128 * (10 * 10 + 20 * 20)
     assert training_flops(model, [10, 20], 7) == expected
+    # Weights that do not learn cost no gradient of their own.
+    model.requires_grad_(requires_grad=False)
+    expected = 4 * body * 30 + 4 * 512 * 128 * 7 + 6 * 4 * 128 * (10 * 10 + 20 * 20)
+    assert training_flops(model, [10, 20], 7) == expected
+
+
+def test_quantised_weights_are_work_though_they_are_no_parameters() -> None:
+    model = new_model("1m", 512, 64, seed=0)
+    model.requires_grad_(requires_grad=False)
+    plain = training_flops(model, [30], 7)
+    mlp = model.model.layers[0].mlp
+    mlp.up_proj = Int8Linear(mlp.up_proj.weight.detach())
+    assert training_flops(model, [30], 7) == plain

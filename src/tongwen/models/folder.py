@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Final, Literal
 
 import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
@@ -16,11 +17,13 @@ from tongwen.config import Size
 from tongwen.errors import ModelError
 from tongwen.models.sizes import shape_config
 
+ADAPTER_CONFIG: Final = "adapter_config.json"
+
 
 def resolve_model(folder: Path) -> Path:
-    """The model folder that `folder` means: itself, or `final/` of a run folder."""
+    """The model or adapter folder that `folder` means: itself, or `final/` of a run folder."""
     for place in (folder, folder / "final", folder / "finetune" / "final"):
-        if (place / "config.json").is_file():
+        if (place / "config.json").is_file() or is_adapter(place):
             return place
     if not folder.exists():
         raise ModelError(
@@ -43,6 +46,37 @@ def resolve_model(folder: Path) -> Path:
     )
 
 
+def is_adapter(place: Path) -> bool:
+    """Whether a folder holds an adapter, in PEFT's format."""
+    return (place / ADAPTER_CONFIG).is_file()
+
+
+def base_folder(adapter: Path) -> Path:
+    """Where an adapter says that its base model lies."""
+    path = adapter / ADAPTER_CONFIG
+    try:
+        named = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} is damaged: {error}", "copy the adapter again") from error
+    if named and (Path(named) / "config.json").is_file():
+        return Path(named)
+    raise ModelError(
+        f"the base model of the adapter in {adapter} is not at {named}",
+        f"put it there, or write its folder into {path} as base_model_name_or_path",
+    )
+
+
+def weights_folder(folder: Path) -> Path:
+    """The folder with configuration and weights: for an adapter, that of its base model."""
+    place = resolve_model(folder)
+    return base_folder(place) if is_adapter(place) else place
+
+
+def tokenizer_folder(place: Path) -> Path:
+    """The folder with the tokenizer: an adapter of others may have none beside it."""
+    return place if (place / "tokenizer.json").is_file() else weights_folder(place)
+
+
 def new_model(size: Size, vocab_size: int, context: int, seed: int) -> PreTrainedModel:
     """A LLaMA-shaped model of nominal `size` with random fp32 weights drawn from `seed`."""
     with torch.random.fork_rng():
@@ -52,7 +86,7 @@ def new_model(size: Size, vocab_size: int, context: int, seed: int) -> PreTraine
 
 def context_window(folder: Path) -> int:
     """Tokens that the model in a folder can see at once, as its config.json says."""
-    path = resolve_model(folder) / "config.json"
+    path = weights_folder(folder) / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         text = config.get("text_config", config)
@@ -64,13 +98,17 @@ def context_window(folder: Path) -> int:
         ) from error
 
 
-def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
-    """Load the weights of a model or run folder as `dtype`."""
-    place = resolve_model(folder)
+def load_weights(place: Path, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:
+    """Load a model folder as `dtype`, or as it is stored."""
     if not list(place.glob("*.safetensors")):
         raise ModelError(
             f"no safetensors weights in {place}",
             hint="other weight formats can run code when read; convert the model first",
+        )
+    if _judges(place):
+        raise ModelError(
+            f"{place} is a reward model: it judges answers and gives none",
+            hint="give the model that answers here, and this one with --reward",
         )
     # The library's loading bar would break ours; what it has to say comes as exceptions.
     transformers_logging.disable_progress_bar()
@@ -89,3 +127,10 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
             hint="its files are damaged, incomplete, or of an architecture that is not supported",
         ) from error
     return model
+
+
+def _judges(place: Path) -> bool:
+    """Whether a model's head scores; the library would make up one that speaks."""
+    config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+    names = config.get("architectures") or []
+    return any(str(name).endswith("ForSequenceClassification") for name in names)

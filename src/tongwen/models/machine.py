@@ -15,6 +15,9 @@ from tongwen.config import Precision
 # bf16 is taken where its products are at least this much faster; where a processor only emulates
 # it they are several times slower.
 BF16_GAIN = 1.3
+DTYPES: dict[Precision, torch.dtype] = {
+    "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32,
+}  # fmt: skip
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 # What torch takes for the number of physical cores, before anyone changes it.
 _THREADS_AT_START = torch.get_num_threads()
@@ -57,14 +60,16 @@ def matrix_peak(dtype: torch.dtype) -> float:
 
     The yardstick of MFU: the share of this peak that training reaches.
     """
-    a, b = torch.randn(2048, 1024).to(dtype), torch.randn(1024, 2048).to(dtype)
+    # Where fp16 has no instructions, a large product takes a minute and a small one shows as much.
+    size = 256 if dtype == torch.float16 else 1024
+    a, b = torch.randn(2 * size, size).to(dtype), torch.randn(size, 2 * size).to(dtype)
     best = float("inf")
     deadline = time.perf_counter() + 0.4
     while time.perf_counter() < deadline:
         begin = time.perf_counter()
         a @ b
         best = min(best, time.perf_counter() - begin)
-    return 2 * 2048 * 1024 * 2048 / best
+    return 2 * (2 * size) * size * (2 * size) / best
 
 
 def compute_dtype(precision: Precision) -> torch.dtype:
@@ -72,4 +77,9 @@ def compute_dtype(precision: Precision) -> torch.dtype:
     if precision == "auto":
         faster = matrix_peak(torch.bfloat16) > BF16_GAIN * matrix_peak(torch.float32)
         return torch.bfloat16 if faster else torch.float32
-    return torch.bfloat16 if precision == "bf16" else torch.float32
+    return DTYPES[precision]
+
+
+def precision_of(dtype: torch.dtype) -> Precision:
+    """The name of the precision that computes in a dtype."""
+    return next(name for name, computed in DTYPES.items() if computed == dtype)

@@ -19,7 +19,8 @@ from tongwen.errors import ConfigError, DataError, ModelError
 from tongwen.files import new_folder, refuse_existing, write_whole
 from tongwen.messages import encode_text
 from tongwen.models.embeddings import grow, rows, shrink
-from tongwen.models.folder import load_model, resolve_model
+from tongwen.models.folder import resolve_model
+from tongwen.models.loading import load_model
 from tongwen.text import is_han
 from tongwen.tokenizer import load_tokenizer, save_tokenizer, tokenizer_hash
 from tongwen.tokenizer.extend import (

@@ -4,9 +4,10 @@ Legend: K trained positions, C positions of a chunk, H hidden width, V vocabular
 
 A language model's logits are its largest tensor by far (K·V), and most frameworks compute them for
 every position and keep them for the backward pass. Here the head is applied to the trained
-positions alone, a chunk at a time, and the gradient is formed in the forward pass, so that one
+positions alone, a chunk at a time, and the gradient takes the place of the logits, so that one
 chunk of logits exists at any moment (the idea of Liger's fused linear cross entropy and of Cut
-Cross-Entropy, arXiv:2411.09009).
+Cross-Entropy, arXiv:2411.09009). The gradient of the head is summed in fp32, and not computed
+where the head does not learn.
 """
 
 from __future__ import annotations
@@ -16,51 +17,133 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 1024
+from tongwen.native import DTYPES, kernels
 
-
-class _LinearCrossEntropy(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, hidden_KH: Tensor, weight_VH: Tensor, target_K: Tensor) -> Tensor:
-        grad_hidden_KH = torch.empty_like(hidden_KH)
-        grad_weight_VH = torch.zeros(weight_VH.shape, dtype=torch.float32)
-        total = torch.zeros((), dtype=torch.float32)
-        for begin in range(0, len(target_K), CHUNK):
-            hidden_CH = hidden_KH[begin : begin + CHUNK]
-            target_C1 = target_K[begin : begin + CHUNK, None]
-            logp_CV = torch.log_softmax((hidden_CH @ weight_VH.T).float(), dim=-1)
-            total -= logp_CV.gather(1, target_C1).sum()
-            # d loss / d logits = softmax - one-hot
-            grad_CV = logp_CV.exp_()
-            grad_CV.scatter_add_(1, target_C1, grad_CV.new_full(target_C1.shape, -1.0))
-            grad_CV = grad_CV.to(hidden_KH.dtype)
-            torch.mm(grad_CV, weight_VH, out=grad_hidden_KH[begin : begin + CHUNK])
-            grad_weight_VH += grad_CV.T @ hidden_CH
-        ctx.save_for_backward(grad_hidden_KH, grad_weight_VH.to(weight_VH.dtype))
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor, Tensor, None]:
-        grad_hidden_KH, grad_weight_VH = ctx.saved_tensors
-        return grad_hidden_KH * grad_total, grad_weight_VH * grad_total, None
+# Logits of a chunk: enough rows for fast products, and few passes over the gradient of the head.
+CHUNK_BYTES = 2**28
 
 
 def linear_cross_entropy(hidden_KH: Tensor, weight_VH: Tensor, target_K: Tensor) -> Tensor:
-    """Sum over K of -log softmax(hidden @ weight.T)[target], in nats, as fp32."""
+    """Sum over K of -log softmax(hidden @ weight.T)[target], in nats, as fp32.
+
+    The gradient is formed in the forward pass, where the logits are at hand.
+    """
+    if not _learns(hidden_KH, weight_VH):
+        return token_losses(hidden_KH, weight_VH, target_K).sum()
     loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
         hidden_KH, weight_VH, target_K
     )
     return loss
 
 
+def linear_logps(hidden_KH: Tensor, weight_VH: Tensor, target_K: Tensor) -> Tensor:
+    """log softmax(hidden @ weight.T)[target] of each position, in nats, as fp32, with gradient.
+
+    The logits are computed again in the backward pass.
+    """
+    if not _learns(hidden_KH, weight_VH):
+        return -token_losses(hidden_KH, weight_VH, target_K)
+    logps_K: Tensor = _LinearLogps.apply(  # type: ignore[no-untyped-call]
+        hidden_KH, weight_VH, target_K
+    )
+    return logps_K
+
+
+@torch.no_grad()
 def token_losses(hidden_KH: Tensor, weight_VH: Tensor, target_K: Tensor) -> Tensor:
     """-log softmax(hidden @ weight.T)[target] of each position, in nats, without gradient."""
-    parts = [
-        torch.nn.functional.cross_entropy(
-            (hidden_KH[begin : begin + CHUNK] @ weight_VH.T).float(),
-            target_K[begin : begin + CHUNK],
-            reduction="none",
+    loss_K = torch.empty(len(target_K), dtype=torch.float32, device=hidden_KH.device)
+    logits_CV = _chunk_of_logits(hidden_KH, weight_VH)
+    for chunk in _chunks(len(target_K), len(logits_CV)):
+        part_CV = logits_CV[: chunk.stop - chunk.start]
+        torch.mm(hidden_KH[chunk], weight_VH.t(), out=part_CV)
+        loss_K[chunk] = _cross_entropy(part_CV, target_K[chunk], None)
+    return loss_K
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden_KH: Tensor, weight_VH: Tensor, target_K: Tensor) -> Tensor:
+        ones_K = torch.ones(len(target_K), device=hidden_KH.device)
+        loss_K, *grads = _gradients(hidden_KH, weight_VH, target_K, ones_K, ctx.needs_input_grad[1])
+        ctx.save_for_backward(*grads)
+        return loss_K.sum()
+
+    @staticmethod
+    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor | None, ...]:
+        grad_hidden_KH, grad_weight_VH = ctx.saved_tensors
+        if grad_weight_VH is not None:
+            grad_weight_VH = grad_weight_VH * grad_total
+        return grad_hidden_KH * grad_total, grad_weight_VH, None
+
+
+class _LinearLogps(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden_KH: Tensor, weight_VH: Tensor, target_K: Tensor) -> Tensor:
+        ctx.save_for_backward(hidden_KH, weight_VH, target_K)
+        return -token_losses(hidden_KH, weight_VH, target_K)
+
+    @staticmethod
+    def backward(ctx: Any, grad_K: Tensor) -> tuple[Tensor | None, ...]:
+        hidden_KH, weight_VH, target_K = ctx.saved_tensors
+        _, grad_hidden_KH, grad_weight_VH = _gradients(
+            hidden_KH, weight_VH, target_K, -grad_K, ctx.needs_input_grad[1]
         )
-        for begin in range(0, len(target_K), CHUNK)
-    ]
-    return torch.cat(parts) if parts else hidden_KH.new_zeros(0, dtype=torch.float32)
+        return grad_hidden_KH, grad_weight_VH, None
+
+
+def _gradients(
+    hidden_KH: Tensor, weight_VH: Tensor, target_K: Tensor, factor_K: Tensor, learns: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Loss of each position, and the gradients of their sum weighted by `factor_K`."""
+    loss_K = torch.empty_like(factor_K)
+    grad_hidden_KH = torch.empty_like(hidden_KH)
+    grad_weight_VH: Tensor | None = None
+    logits_CV = _chunk_of_logits(hidden_KH, weight_VH)
+    for chunk in _chunks(len(target_K), len(logits_CV)):
+        part_CV, hidden_CH = logits_CV[: chunk.stop - chunk.start], hidden_KH[chunk]
+        torch.mm(hidden_CH, weight_VH.t(), out=part_CV)
+        loss_K[chunk] = _cross_entropy(part_CV, target_K[chunk], factor_K[chunk])
+        torch.mm(part_CV, weight_VH, out=grad_hidden_KH[chunk])
+        if learns:
+            here_VH = torch.mm(part_CV.t(), hidden_CH)
+            if grad_weight_VH is None:
+                alone = chunk.stop == len(target_K)
+                grad_weight_VH = here_VH if alone else here_VH.float()
+            else:
+                grad_weight_VH += here_VH
+    if grad_weight_VH is not None:
+        grad_weight_VH = grad_weight_VH.to(weight_VH.dtype)
+    return loss_K, grad_hidden_KH, grad_weight_VH
+
+
+def _cross_entropy(logits_CV: Tensor, target_C: Tensor, factor_C: Tensor | None) -> Tensor:
+    """Losses [C]; with factors, the logits become the gradient of the weighted sum."""
+    if logits_CV.device.type == "cpu" and logits_CV.dtype in DTYPES:
+        compiled = kernels()
+        if compiled is not None:
+            return compiled.cross_entropy(logits_CV, target_C, factor_C)
+    logp_CV = torch.log_softmax(logits_CV.float(), dim=-1)
+    loss_C = -logp_CV.gather(1, target_C[:, None])[:, 0]
+    if factor_C is not None:
+        # d loss / d logits = softmax - one-hot
+        grad_CV = logp_CV.exp_()
+        grad_CV.scatter_add_(1, target_C[:, None], grad_CV.new_full((len(grad_CV), 1), -1.0))
+        logits_CV.copy_(grad_CV.mul_(factor_C[:, None]))
+    return loss_C
+
+
+def _chunk_of_logits(hidden_KH: Tensor, weight_VH: Tensor) -> Tensor:
+    """Room for the logits of each of the fewest chunks of about equal size."""
+    count, vocabulary = len(hidden_KH), len(weight_VH)
+    most = max(1, CHUNK_BYTES // (vocabulary * hidden_KH.element_size()))
+    chunks = max(1, -(-count // most))
+    return hidden_KH.new_empty(-(-count // chunks), vocabulary)
+
+
+def _chunks(count: int, rows: int) -> list[slice]:
+    return [slice(begin, min(begin + rows, count)) for begin in range(0, count, max(1, rows))]
+
+
+def _learns(hidden_KH: Tensor, weight_VH: Tensor) -> bool:
+    return torch.is_grad_enabled() and (hidden_KH.requires_grad or weight_VH.requires_grad)

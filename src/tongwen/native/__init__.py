@@ -1,0 +1,7 @@
+"""Kernels in C++ for what stands between matrix products on a CPU, compiled on first use."""
+
+from __future__ import annotations
+
+from tongwen.native.kernels import DTYPES, HEAD_MULTIPLE, Heads, Kernels, kernels
+
+__all__ = ["DTYPES", "HEAD_MULTIPLE", "Heads", "Kernels", "kernels"]
