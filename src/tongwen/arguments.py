@@ -28,10 +28,13 @@ OPTIONS = Group("Options", sort_key=2)
 EVERY = Group("Every command", sort_key=3)
 GROUPS = {
     "data": "See what goes into a model.",
+    "model": "Put models together.",
     "tokenizer": "Text to tokens and back.",
     "config": "What the settings of the commands are.",
 }
-CONFIG = Parameter(help="TOML file with settings; options given as flags win.", group=EVERY)
+CONFIG = Parameter(
+    help="TOML file with settings, or a preset by name; options given as flags win.", group=EVERY
+)
 JSON = Parameter(
     help="Print the result as one line of JSON.", group=EVERY, negative=(), show_default=False
 )

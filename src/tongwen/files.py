@@ -1,37 +1,57 @@
 """Files and folders that are either whole or not there.
 
 Everything is written under another name in the same place, synced to the disk and renamed: after a
-crash or a power cut the old content stands, or the new, never a half. What a killed process left
-behind is removed by the next one; a living process holds a lock on the folder that it fills, so
-that two of them never write the same one. Locks are POSIX; on network drives they may not be seen.
+crash or a power cut the old content stands, or the new, never a half. What is removed is renamed
+first. What a killed process left behind is removed by the next one; a living process holds a lock
+on the folder that it fills, so that two of them never write the same one. Locks are POSIX; on
+network drives they may not be seen.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tongwen.errors import DataError, RunError
 
 PARTIAL = ".partial-"
-"""Part of the hidden name of a folder that is being filled."""
+"""Part of the hidden name of whatever is being filled or removed."""
 
 
 def write_whole(path: Path, text: str) -> None:
     """Replace the file at `path` by `text`, in UTF-8."""
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = path.with_name(f".{path.name}{PARTIAL}file")
     with temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
     _sync_folder(path.parent)
+
+
+def write_hashed(path: Path, pieces: Iterable[bytes | memoryview]) -> str:
+    """Write a new file; returns the sha256 of what it was given, whatever the disk made of it.
+
+    Not synced: it belongs into a `new_folder`, which is synced as a whole.
+    """
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("xb") as file:
+        for piece in pieces:
+            digest.update(piece)
+            size += len(piece)
+            file.write(piece)
+        file.flush()
+        if os.fstat(file.fileno()).st_size != size:
+            raise OSError(errno.EIO, "the disk did not take all that was written", str(path))
+    return digest.hexdigest()
 
 
 def is_free(out: Path) -> bool:
@@ -72,7 +92,7 @@ os.register_at_fork(after_in_child=_let_go)
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """Yield a folder to fill; it becomes `out` if all goes well and vanishes if not."""
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     prefix = f".{out.name}{PARTIAL}"
     _remove_leftovers(out, prefix)
     partial = Path(tempfile.mkdtemp(prefix=prefix, dir=out.parent))
@@ -89,6 +109,24 @@ def new_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         _locks.discard(lock)
         os.close(lock)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, that a power cut does not take away again."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder such that no part of it is ever seen under its name."""
+    doomed = folder.with_name(f".{folder.name}{PARTIAL}removed")
+    if doomed.exists():
+        shutil.rmtree(doomed)
+    folder.replace(doomed)
+    _sync_folder(folder.parent)
+    shutil.rmtree(doomed)
 
 
 def _remove_leftovers(out: Path, prefix: str) -> None:

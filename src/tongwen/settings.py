@@ -1,8 +1,8 @@
 """Settings from flags and TOML files, and what each key means.
 
 A settings file is flat TOML whose keys are the field names of one configuration class; flags win
-over it. A key that no field has is an error that names the nearest one. Paths in a file are
-relative to the current folder, as on the command line.
+over it. The name of a preset stands for its file. A key that no field has is an error that names
+the nearest one. Paths in a file are relative to the current folder, as on the command line.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tongwen.errors import ConfigError
 from tongwen.verbs import VERBS, Verb
 
 C = TypeVar("C", bound=Config)
+PRESETS = Path(__file__).with_name("presets")
 
 
 def flag(key: str) -> str:
@@ -46,13 +47,71 @@ def read_toml(file: Path, example: str) -> dict[str, Any]:
         raise ConfigError(f"{file} is not valid TOML: {error}", f"write `{example}`") from None
 
 
+@dataclass(frozen=True)
+class Preset:
+    """Settings that come with the package: the recipe of a system that others know."""
+
+    name: str
+    command: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.name}  ({self.command})\n    {self.text}"
+
+
+@dataclass(frozen=True)
+class Presets:
+    """All presets."""
+
+    presets: tuple[Preset, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.presets))
+
+
+def config_presets() -> Presets:
+    """List the settings that come with the package: `--config NAME` takes them."""
+    found = []
+    for file in sorted(PRESETS.glob("*.toml")):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        comment = " ".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
+        command, _, text = comment.partition(": ")
+        found.append(Preset(file.stem, command, text))
+    return Presets(tuple(found))
+
+
+def preset(name: str) -> dict[str, Any]:
+    """The settings of a preset: `FinetuneConfig(**preset("vicuna-chat"), model=…)`."""
+    file = PRESETS / f"{name}.toml"
+    known = [path.stem for path in PRESETS.glob("*.toml")]
+    if name not in known:
+        meant = nearest(name, known)
+        hint = f"did you mean `{meant}`?" if meant else f"there are {_list(known)}"
+        raise ConfigError(f"no preset `{name}`", hint)
+    return tomllib.loads(file.read_text(encoding="utf-8"))
+
+
 def settings(config_class: type[C], flags: Mapping[str, object], file: Path | None = None) -> C:
-    """Make a configuration from flags and, where they are silent, from a TOML file."""
+    """Make a configuration from flags and, where they are silent, from a TOML file or preset."""
+    if file is not None:
+        file = _file_or_preset(file)
     from_file = {} if file is None else _read(file, config_class)
     try:
         return config_class(**{**from_file, **flags})
     except ValidationError as error:
         raise _mistake(error, config_class, flags, file) from None
+
+
+def _file_or_preset(file: Path) -> Path:
+    """The file that a person means, who may have written the name of a preset."""
+    known = [path.stem for path in PRESETS.glob("*.toml")]
+    if file.exists():
+        return file
+    if str(file) in known:
+        return PRESETS / f"{file}.toml"
+    if meant := nearest(str(file), known):
+        raise ConfigError(f"there is no file {file}", f"did you mean the preset `{meant}`?")
+    return file
 
 
 def config_schema(*verb: str) -> dict[str, Any]:
@@ -149,6 +208,8 @@ def _accepts(schema: Mapping[str, Any]) -> str:
         return " or ".join(_accepts(one) for one in schema["anyOf"])
     if "enum" in schema:
         return " | ".join(map(str, schema["enum"]))
+    if "prefixItems" in schema:
+        return ", ".join(map(_accepts, schema["prefixItems"]))
     if schema.get("type") == "array":
         return f"one or more {_accepts(schema['items'])}s"
     names = {"string": "text", "boolean": "true or false", "null": "none"}

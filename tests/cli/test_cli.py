@@ -136,7 +136,11 @@ def test_flags_and_file_say_the_same_and_flags_win(
             "unknown key `batch-tokens` in {file}",
             "did you mean `batch_tokens`?",
         ),
-        ("[pretrain]\nsteps = 3", "unknown key `pretrain` in {file}", "known keys: `batch_tokens`"),
+        (
+            "[pretrain]\nsteps = 3",
+            "unknown key `pretrain` in {file}",
+            "known keys: `allow_inexact`",
+        ),
         ('data = "d"', "`data` in {file} should be a valid list, not 'd'", "--data: prepared"),
         (
             'data = ["d"]\nsteps = 0',
@@ -179,7 +183,7 @@ def test_json_is_the_last_line(run: Run) -> None:
 def test_results_with_words_of_their_own(run: Run) -> None:
     code, out, _ = run("config", "explain", "--batch-tokens")
     assert code == 0
-    assert "pretrain, finetune: integer > 0; default 8192" in out
+    assert "pretrain, finetune, align, forecast: integer > 0; default 8192" in out
     code, out, _ = run("config", "schema", "data", "prepare", "--json")
     assert code == 0
     assert json.loads(out)["required"] == ["sources", "out"]

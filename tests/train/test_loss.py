@@ -13,27 +13,67 @@ from hypothesis import strategies as st
 from tongwen.data import TokenStore
 from tongwen.models import PACKED, new_model
 from tongwen.tokenizer import load_tokenizer
+from tongwen.train import loss
 from tongwen.train.batch import Items
-from tongwen.train.loss import CHUNK, linear_cross_entropy, token_losses
+from tongwen.train.loss import linear_cross_entropy, linear_logps, token_losses
 from tongwen.train.objective import language_model_loss, language_model_losses
 
 
 @settings(max_examples=20)
-@given(count=st.sampled_from([1, 7, CHUNK, CHUNK + 1, 2 * CHUNK + 5]), seed=st.integers(0, 99))
+@given(count=st.sampled_from([1, 7, 32, 33, 69]), seed=st.integers(0, 99))
 def test_fused_equals_plain(count: int, seed: int) -> None:
     torch.manual_seed(seed)
     hidden_KH = torch.randn(count, 16, requires_grad=True)
     weight_VH = torch.randn(53, 16, requires_grad=True)
-    target_K = torch.randint(0, 53, (count,))
-    plain = F.cross_entropy(hidden_KH @ weight_VH.T, target_K, reduction="sum")
-    expected = torch.autograd.grad(plain, (hidden_KH, weight_VH))
-    fused = linear_cross_entropy(hidden_KH, weight_VH, target_K)
-    torch.testing.assert_close(fused, plain, rtol=1e-5, atol=1e-5)
-    got = torch.autograd.grad(fused * 1.0, (hidden_KH, weight_VH))
-    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(
-        token_losses(hidden_KH.detach(), weight_VH.detach(), target_K).sum(), plain.detach()
-    )
+    target_K, factor_K = torch.randint(0, 53, (count,)), torch.randn(count)
+    losses_K = F.cross_entropy(hidden_KH @ weight_VH.T, target_K, reduction="none")
+    both = (hidden_KH, weight_VH)
+    expected = torch.autograd.grad(losses_K.sum(), both, retain_graph=True)
+    expected_factored = torch.autograd.grad(losses_K @ factor_K, both)
+    with pytest.MonkeyPatch.context() as patch:  # chunks of 32 positions
+        patch.setattr(loss, "CHUNK_BYTES", 32 * 53 * 4)
+        fused = linear_cross_entropy(hidden_KH, weight_VH, target_K)
+        logps_K = linear_logps(hidden_KH, weight_VH, target_K)
+        got = torch.autograd.grad(fused * 1.0, both)
+        got_factored = torch.autograd.grad(-(logps_K @ factor_K), both)
+    torch.testing.assert_close(fused, losses_K.sum(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logps_K, -losses_K, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got_factored, expected_factored, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(token_losses(*both, target_K), losses_K.detach())
+
+
+def test_without_kernels_the_loss_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    hidden_KH = torch.randn(40, 16, requires_grad=True)
+    weight_VH = torch.randn(53, 16, requires_grad=True)
+    target_K = torch.randint(0, 53, (40,))
+    results = []
+    for _ in range(2):
+        fused = linear_cross_entropy(hidden_KH, weight_VH, target_K)
+        results.append((fused, *torch.autograd.grad(fused, (hidden_KH, weight_VH))))
+        monkeypatch.setattr(loss, "kernels", lambda: None)
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
+
+
+def test_a_frozen_head_has_no_gradient() -> None:
+    hidden_KH = torch.randn(5, 16, requires_grad=True)
+    weight_VH = torch.randn(53, 16)
+    for function in (linear_cross_entropy, linear_logps):
+        function(hidden_KH, weight_VH, torch.arange(5)).sum().backward()
+    assert weight_VH.grad is None
+    assert hidden_KH.grad is not None
+    assert hidden_KH.grad.abs().max() < 1e-5  # log-probabilities take back what losses gave
+
+
+def test_extreme_logits_have_a_finite_loss_and_broken_ones_do_not() -> None:
+    weight_VH = torch.eye(4)
+    target_K = torch.tensor([0, 1])
+    hidden_KH = torch.tensor([[300.0, -300, 0, 0], [300, -300, 0, 0]])
+    expected = F.cross_entropy(hidden_KH, target_K, reduction="none")
+    torch.testing.assert_close(token_losses(hidden_KH, weight_VH, target_K), expected)
+    hidden_KH[0, 0] = float("nan")
+    assert token_losses(hidden_KH, weight_VH, target_K)[0].isnan()
 
 
 @pytest.mark.parametrize("name", ["text", "chat"])

@@ -70,7 +70,7 @@ def test_what_cannot_be_mixed_is_refused(lessons: Path, tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="mix and quota are given together"):
         config(lessons, tmp_path / "run", mix=[1, 1], quota=[1, 1])
     data = [lessons / "text", lessons / "chat.jsonl"]
-    with pytest.raises(ConfigError, match=r"--mix mixes prepared folders, and .*chat.jsonl is"):
+    with pytest.raises(ConfigError, match=r"--mix takes prepared folders, and .*chat.jsonl is"):
         pretrain(config(lessons, tmp_path / "run", mix=[1, 1], data=data))
     with pytest.raises(DataError, match=r"chat has less than a step takes of it"):
         pretrain(config(lessons, tmp_path / "run", quota=[1, 10_000], incomplete="drop"))

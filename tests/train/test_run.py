@@ -89,15 +89,11 @@ def test_cutting_a_step_into_micro_batches_changes_nothing(
     assert ours == pytest.approx(theirs, abs=2e-4)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize(
-    "changes",
-    [{}, {"precision": "bf16", "schedule": "wsd", "micro_batch_tokens": 250}],
-    ids=["fp32", "bf16 wsd micro-batches"],
-)
-def test_a_killed_run_goes_on_to_the_same_weights(
-    lessons: Path, tmp_path: Path, number: signal.Signals, changes: dict[str, Any]
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_command_goes_on_to_the_same_weights(
+    lessons: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
+    changes = {"precision": "bf16", "schedule": "wsd", "micro_batch_tokens": 250}
     pretrain(pretrain_config(lessons, tmp_path / "whole", **changes))
     config = pretrain_config(lessons, tmp_path / "killed", save_every=2, **changes)
     script = tmp_path / "run.py"
@@ -121,7 +117,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(
     _, said = process.communicate()
     # On a fast machine the run may have ended before the signal came.
     if process.returncode:
-        assert process.returncode == {"SIGKILL": -9, "SIGTERM": 143, "SIGINT": 130}[number.name]
+        assert process.returncode == {"SIGKILL": -9, "SIGTERM": 143}[number.name]
         assert number == signal.SIGKILL or "the same command goes on from here" in said
     pretrain(config)
     assert weights(tmp_path / "killed") == weights(tmp_path / "whole")

@@ -7,13 +7,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tongwen.config.base import Config, Count, Positive, Rate, Seed, Share
+from tongwen.config.adapter import AdapterConfig
+from tongwen.config.base import Count, Positive, Rate, Seed
+from tongwen.config.context import ContextConfig
+from tongwen.config.optimizer import OptimizerConfig
+from tongwen.config.processes import ProcessesConfig
+from tongwen.config.start import StartConfig
 
-Precision = Literal["auto", "bf16", "fp32"]
 Size = Literal["1m", "5m", "25m", "135m", "350m", "1b"]
 
 
-class TrainConfig(Config):
+class TrainConfig(OptimizerConfig, StartConfig, ContextConfig, ProcessesConfig, AdapterConfig):
     """What pretraining and fine-tuning have in common."""
 
     data: Annotated[list[Path], Field(min_length=1)]
@@ -26,6 +30,8 @@ class TrainConfig(Config):
     """Passes over the training data, used when `steps` is not given."""
     batch_tokens: Positive = 8192
     """Tokens in one optimiser step."""
+    batch_rows: Positive | None = None
+    """Items in one optimiser step, instead of tokens."""
     micro_batch_tokens: Positive = 8192
     """Tokens in one forward pass; less takes less memory, the result is the same."""
     mix: Annotated[list[Rate], Field(min_length=1)] | None = None
@@ -36,20 +42,6 @@ class TrainConfig(Config):
     """What a folder of `mix` or `quota` has left for less than a step: left out, or filled up."""
     exhausted: Literal["drop", "fill"] = "fill"
     """End an epoch of `mix` or `quota` with the first folder used up, or fill up to the last."""
-    lr: Rate = 1e-3
-    """Highest learning rate."""
-    schedule: Literal["cosine", "wsd"] = "cosine"
-    """Learning rate after warm-up: a cosine to a tenth, or stable and then a decay to zero."""
-    warmup: Share = 0.03
-    """Share of the steps in which the learning rate rises."""
-    decay: Share = 0.2
-    """Share of the steps that decay at the end of `wsd`; the checkpoint before it is kept."""
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
-    """Decoupled weight decay of matrices; norms and embeddings have none."""
-    clip: Annotated[float, Field(ge=0.0)] = 1.0
-    """Largest gradient norm; 0 leaves the gradient as it is."""
-    precision: Precision = "auto"
-    """Compute precision; auto takes bf16 where its matrix products are faster here."""
     seed: Seed = 0
     """Seed of new weights and of the order of the rows."""
     save_every: Count = 0
@@ -61,18 +53,28 @@ class TrainConfig(Config):
     sample_every: Count = 0
     """Steps between sample texts; 0 samples at every evaluation."""
     threads: Count = 0
-    """Compute threads; 0 takes one per physical core."""
+    """Compute threads of a process; 0 divides the physical cores among the processes."""
+    allow_inexact: bool = False
+    """Go on where threads, machine or libraries changed and the last bits would differ."""
 
     @model_validator(mode="after")
-    def _schedule_fits(self) -> Self:
-        if self.schedule == "wsd" and self.warmup + self.decay > 1:
-            raise ValueError(f"warmup {self.warmup} and decay {self.decay} are more than the run")
+    def _batches_are_made_in_one_way(self) -> Self:
+        ways = [name for name in ("mix", "quota", "batch_rows") if getattr(self, name) is not None]
+        if len(ways) > 1:
+            raise ValueError(f"{' and '.join(ways)} are given together, and each makes the batch")
+        if self.batch_ramp is not None and ways and ways != ["mix"]:
+            raise ValueError(
+                f"batch_ramp and {ways[0]} are given together, and both size the batch"
+            )
         return self
 
     @model_validator(mode="after")
-    def _mixed_in_one_way(self) -> Self:
-        if self.mix is not None and self.quota is not None:
-            raise ValueError("mix and quota are given together, and only one can be followed")
+    def _rows_suffice_for_the_optimizer(self) -> Self:
+        if self.shard == "full" and self.optimizer != "adamw":
+            raise ValueError(
+                f"shard full divides every weight by rows, and optimizer {self.optimizer} needs "
+                "more of it; adamw does not"
+            )
         return self
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tongwen.config.base import Config, Count, Positive, Seed
 
@@ -51,3 +51,15 @@ class ChatConfig(SamplingConfig):
     """Continue plain text instead of answering a turn (for base models)."""
     context: Count = 0
     """Tokens of history and answer together; 0 takes the model's context window."""
+    best_of: Positive = 1
+    """Answers of which the best is given, as the model in `reward` judges them."""
+    reward: Path | None = None
+    """Reward model, made by `tongwen align --objective reward`, for `best_of`."""
+
+    @model_validator(mode="after")
+    def _best_by_someones_judgement(self) -> Self:
+        if (self.best_of > 1) != (self.reward is not None):
+            raise ValueError("best_of above 1 and reward go together")
+        if self.reward is not None and self.raw:
+            raise ValueError("reward judges answers, and with raw there are none")
+        return self

@@ -6,7 +6,7 @@ Legend: T tokens of a packed row, K trained positions, M items of the row.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +16,10 @@ from torch import Tensor
 from tongwen.data import TokenStore
 from tongwen.models import Packing
 from tongwen.train.mix import Ints
-from tongwen.train.plan import Plan
+from tongwen.train.plan import Groups
+from tongwen.train.processes import share
+
+Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Batch:
     item_M: Ints  # numbers of the items
     values: dict[str, Tensor] = field(default_factory=dict)
     """What an objective needs besides, by item [M] or by trained position [K]."""
+    idle: bool = False
+    """Weighs nothing: the process has no micro-batch left and keeps step with the others."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Whole:
 
 @dataclass(frozen=True)
 class Work:
-    """What there is to do in a step."""
+    """What there is to do in a step, in this process."""
 
     batches: list[Batch]
     whole: Whole
@@ -65,6 +70,26 @@ class Source(Protocol):
 
     def step(self, step: int) -> Work:
         """The micro-batches of step `step` (from 0), the same ones whenever it is asked."""
+
+
+def pack(ids: Sequence[Ints], masks: Sequence[Bools], item_M: Ints) -> Batch:
+    """A row of items side by side, each with its ids and with which of them carry loss."""
+    ids_T, mask_T = np.concatenate(ids), np.concatenate(masks)
+    lengths = np.array([len(one) for one in ids])
+    starts = np.cumsum(lengths) - lengths
+    position_T = np.arange(len(ids_T)) - np.repeat(starts, lengths)
+    trained_T = mask_T & (position_T > 0)
+    trained_K = np.flatnonzero(trained_T) - 1
+    return Batch(
+        ids_T=torch.from_numpy(ids_T),
+        position_T=torch.from_numpy(position_T),
+        trained_K=torch.from_numpy(trained_K),
+        target_K=torch.from_numpy(ids_T[trained_K + 1]),
+        packing=Packing.of(lengths.tolist()),
+        lengths_M=tuple(lengths.tolist()),
+        trained_M=tuple(np.add.reduceat(trained_T, starts, dtype=np.int64).tolist()),
+        item_M=item_M,
+    )
 
 
 class Items:
@@ -91,7 +116,7 @@ class Items:
         store, local = self._locate(item)
         return store.ids(local).astype(np.int64)
 
-    def mask(self, item: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def mask(self, item: int) -> Bools:
         """Which tokens of an item carry loss."""
         store, local = self._locate(item)
         return store.mask(local)
@@ -106,29 +131,17 @@ class Items:
 
     def batch(self, items: Ints) -> Batch:
         """Pack whole items side by side into one row."""
-        ids_T = np.concatenate([self.ids(int(item)) for item in items])
-        mask_T = np.concatenate([self.mask(int(item)) for item in items])
-        lengths = self.lengths[items]
-        starts = np.cumsum(lengths) - lengths
-        position_T = np.arange(len(ids_T)) - np.repeat(starts, lengths)
-        trained_T = mask_T & (position_T > 0)
-        trained_K = np.flatnonzero(trained_T) - 1
-        return Batch(
-            ids_T=torch.from_numpy(ids_T),
-            position_T=torch.from_numpy(position_T),
-            trained_K=torch.from_numpy(trained_K),
-            target_K=torch.from_numpy(ids_T[trained_K + 1]),
-            packing=Packing.of(lengths.tolist()),
-            lengths_M=tuple(lengths.tolist()),
-            trained_M=tuple(np.add.reduceat(trained_T, starts, dtype=np.int64).tolist()),
-            item_M=items,
+        return pack(
+            [self.ids(int(item)) for item in items],
+            [self.mask(int(item)) for item in items],
+            items,
         )
 
 
 class Rows:
     """Items in the order of a plan; groups of `group` items one after another stay together."""
 
-    def __init__(self, items: Items, plan: Plan, group: int = 1) -> None:
+    def __init__(self, items: Items, plan: Groups, group: int = 1) -> None:
         self._items = items
         self._plan = plan
         self._group = group
@@ -138,13 +151,18 @@ class Rows:
     def step(self, step: int) -> Work:
         """The micro-batches of step `step`."""
         parts = self._plan.step(step)
-        items = [self._items_of(part) for part in parts]
         whole = Whole(
             step=step,
-            trained=sum(self._items.trained(int(item)) for part in items for item in part),
+            trained=sum(
+                self._items.trained(int(item)) for part in parts for item in self._items_of(part)
+            ),
             groups=sum(map(len, parts)),
         )
-        return Work([self._items.batch(part) for part in items], whole)
+        mine, idle = share(parts)
+        batches = [self._items.batch(self._items_of(part)) for part in mine]
+        if idle:
+            batches[-1] = replace(batches[-1], idle=True)
+        return Work(batches, whole)
 
     def _items_of(self, groups: Ints) -> Ints:
         return (groups[:, None] * self._group + np.arange(self._group)).ravel()

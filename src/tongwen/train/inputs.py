@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,32 +12,39 @@ from tongwen.config import DataPrepareConfig, TrainConfig
 from tongwen.data import KINDS, data_prepare
 from tongwen.errors import ConfigError, DataError
 from tongwen.files import sha256_file
-from tongwen.models import resolve_model
+from tongwen.models import context_window, resolve_model
 from tongwen.tokenizer import load_tokenizer, tokenizer_hash
+from tongwen.train import processes
 from tongwen.train.batch import Items
-from tongwen.train.mix import Mixture, by_quota, by_weight
+from tongwen.train.mix import Ints, Mixture, by_quota, by_weight
+from tongwen.train.plan import Groups, Phases, Plan, Ramp
 from tongwen.train.run import Inputs
+from tongwen.train.schedule import check_schedule, decay_start
 
 
 def prepared(config: TrainConfig, tokenizer: Path | None, max_length: int) -> list[Path]:
-    """The prepared folders that `data` means; what is raw is prepared inside the run folder."""
+    """The prepared folders that `data` means, and then those of `decay_data`.
+
+    What is raw is prepared inside the run folder.
+    """
     folders = [path for path in config.data if (path / "manifest.json").is_file()]
     raw = [path for path in config.data if path not in folders]
+    decay = config.decay_data or []
     _check_mix(config, raw)
+    _check_prepared(decay, "decay-data")
     if raw:
-        if tokenizer is None and folders:
-            tokenizer = folders[0]
-        data_prepare(
-            DataPrepareConfig(
-                sources=[*raw],
-                out=config.out / "data",
-                tokenizer=tokenizer,
-                max_length=max_length,
-                seed=config.seed,
-            )
+        if tokenizer is None and (folders or decay):
+            tokenizer = [*folders, *decay][0]
+        settings = DataPrepareConfig(
+            sources=[*raw],
+            out=config.out / "data",
+            tokenizer=tokenizer,
+            max_length=max_length,
+            seed=config.seed,
         )
+        processes.leader_first(lambda: data_prepare(settings))
         folders.append(config.out / "data")
-    return folders
+    return [*folders, *decay]
 
 
 def shared_tokenizer(folders: Sequence[Path], model: Path | None) -> PreTrainedTokenizerFast:
@@ -54,16 +61,56 @@ def shared_tokenizer(folders: Sequence[Path], model: Path | None) -> PreTrainedT
     return tokenizer
 
 
-def mixture(config: TrainConfig, items: Items, folders: Sequence[Path]) -> Mixture | None:
-    """How the folders are mixed, where `--mix` or `--quota` says so."""
-    lengths = items.lengths_by_store
-    if config.quota is not None:
+def planned(
+    config: TrainConfig, lengths: Sequence[Ints], folders: Sequence[Path], least: int = 0
+) -> tuple[Groups, int]:
+    """Which groups of the folders every step trains on, and how many steps there are.
+
+    `lengths` are the tokens of the groups of each folder. The last folders are those of the decay,
+    where the settings name some. Without `--steps` there are `least` steps, or more if the epochs
+    take more.
+    """
+    first = len(folders) - len(config.decay_data or ())
+    plan = _plan(config, lengths[:first], folders[:first])
+    steps = config.steps or max(least, plan.steps(config.epochs))
+    check_schedule(steps, config)
+    if config.decay_data is None:
+        return plan, steps
+    changes = {"mix": config.decay_mix, "quota": None, "batch_ramp": None}
+    second = _plan(config.model_copy(update=changes), lengths[first:], folders[first:])
+    at = decay_start(steps, config.decay)
+    return Phases(plan, second, at, sum(map(len, lengths[:first]))), steps
+
+
+def _plan(config: TrainConfig, lengths: Sequence[Ints], folders: Sequence[Path]) -> Plan:
+    ramp = Ramp(config.batch_ramp, config.batch_ramp_parts) if config.batch_ramp else Ramp()
+    tokens = max(1, config.batch_tokens // ramp.parts)
+    return Plan(
+        np.concatenate(lengths),
+        tokens,
+        config.micro_batch_tokens,
+        config.seed,
+        _mixture(config, lengths, tokens, folders),
+        ramp,
+        processes.world(),
+    )
+
+
+def _mixture(
+    config: TrainConfig, lengths: Sequence[Ints], batch_tokens: int, folders: Sequence[Path]
+) -> Mixture | None:
+    """How the folders are mixed, where `--mix`, `--quota` or `--batch-rows` says so."""
+    if config.batch_rows is not None:
+        lengths = [np.concatenate(lengths)]
+        sources, tokens = by_quota(lengths, [config.batch_rows], config.incomplete)
+    elif config.quota is not None:
         sources, tokens = by_quota(lengths, config.quota, config.incomplete)
     elif config.mix is not None:
-        sources, tokens = by_weight(lengths, config.mix, config.batch_tokens, config.incomplete)
+        sources, tokens = by_weight(lengths, config.mix, batch_tokens, config.incomplete)
     else:
         return None
-    for source, folder in zip(sources, folders, strict=True):
+    names = folders if len(sources) == len(folders) else [", ".join(map(str, folders))]
+    for source, folder in zip(sources, names, strict=True):
         if source.steps == 0:
             raise DataError(
                 f"{folder} has less than a step takes of it",
@@ -86,6 +133,17 @@ def check_texts(items: Items, stage: str) -> None:
         )
 
 
+def window_of(config: TrainConfig, model: Path) -> int:
+    """Tokens that the model in a folder can be trained on, its positions extended as asked for.
+
+    Positions that change with the length at hand would make a row depend on its neighbours, so with
+    `--rope dynamic` training keeps to the window that the model has.
+    """
+    if config.rope in (None, "dynamic") or config.context is None:
+        return context_window(model)
+    return config.context
+
+
 def check_window(sets: Sequence[Items], folders: Sequence[Path], window: int) -> None:
     """Refuse items that are longer than what the model can see."""
     longest = max(int(items.lengths.max()) for items in sets if len(items))
@@ -97,15 +155,16 @@ def check_window(sets: Sequence[Items], folders: Sequence[Path], window: int) ->
         )
 
 
-def identities(folders: Sequence[Path], base: Path | None) -> Inputs:
-    """What a run starts from, by content."""
+def identities(folders: Sequence[Path], models: Mapping[str, Path | None]) -> Inputs:
+    """What a run starts from, by content: its data, and the models by what they are to it."""
     inputs = {
         f"data {number}": sha256_file(folder / "manifest.json")
         for number, folder in enumerate(folders, 1)
     }
-    if base is not None:
-        for path in sorted(resolve_model(base).glob("*.safetensors")):
-            inputs[f"model {path.name}"] = sha256_file(path)
+    for name, model in models.items():
+        if model is not None:
+            for path in sorted(resolve_model(model).glob("*.safetensors")):
+                inputs[f"{name} {path.name}"] = sha256_file(path)
     return inputs
 
 
@@ -113,13 +172,18 @@ def _check_mix(config: TrainConfig, raw: Sequence[Path]) -> None:
     for name, numbers in (("mix", config.mix), ("quota", config.quota)):
         if numbers is None:
             continue
-        if raw:
-            raise ConfigError(
-                f"--{name} mixes prepared folders, and {raw[0]} is none",
-                f"`tongwen data prepare {raw[0]} --out FOLDER` makes one",
-            )
+        _check_prepared(raw, name)
         if len(numbers) != len(config.data):
             raise ConfigError(
                 f"--{name} has {len(numbers)} numbers for the {len(config.data)} folders of --data",
                 "give one number for each, in the same order",
+            )
+
+
+def _check_prepared(folders: Sequence[Path], name: str) -> None:
+    for folder in folders:
+        if not (folder / "manifest.json").is_file():
+            raise ConfigError(
+                f"--{name} takes prepared folders, and {folder} is none",
+                f"`tongwen data prepare {folder} --out FOLDER` makes one",
             )

@@ -10,25 +10,21 @@ trained tokens or pairs, so nothing depends on how it is cut into micro-batches.
 from __future__ import annotations
 
 import math
-import shutil
-import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from types import FrameType
 
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tongwen.config import TrainConfig
-from tongwen.errors import RunError
+from tongwen.files import remove_folder
 from tongwen.models import PACKED
 from tongwen.models.flops import training_flops
 from tongwen.models.machine import matrix_peak, release_memory
 from tongwen.progress import Progress, say
-from tongwen.train.batch import Items, Source
+from tongwen.train.batch import Batch, Source, Whole, Work
 from tongwen.train.checkpoint import (
     Position,
     load_checkpoint,
@@ -36,14 +32,20 @@ from tongwen.train.checkpoint import (
     prune,
     save_checkpoint,
 )
+from tongwen.train.finite import NotFinite
 from tongwen.train.folders import Folder
-from tongwen.train.heldout import held_out_metrics
-from tongwen.train.objective import Objective
+from tongwen.train.heldout import told
+from tongwen.train.objective import Loss, Objective
 from tongwen.train.optim import Optimizer
+from tongwen.train.processes import exchange, leaders, leads, world
+from tongwen.train.recompute import recomputing
 from tongwen.train.run import Run
 from tongwen.train.schedule import decay_start, learning_rate
+from tongwen.train.signals import Break, Signals
 
 Sampler = Callable[[], list[dict[str, str]]]
+Exam = Callable[[PreTrainedModel, int], dict[str, float]]
+"""Held-out figures of a model, from at most so many tokens; the first is what is told of a run."""
 
 SAVE_SECONDS = 60.0
 EVALUATIONS = 10
@@ -66,12 +68,12 @@ class Learner:
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be learned: from what, by which objective, and in how many steps."""
+    """What is to be learned: from what, by which objective, in how many steps, and its exam."""
 
     stage: str
     source: Source
-    held_out: Items | None
     objective: Objective
+    exam: Exam | None
     steps: int
 
 
@@ -81,7 +83,8 @@ class Step:
 
     loss: float
     lr: float
-    grad_norm: float
+    grad_norm: float | None
+    """None where the gradient was out of the range of fp16 and the weights stayed as they were."""
     tokens: int
     trained_tokens: int
     flops: float
@@ -90,6 +93,8 @@ class Step:
     def record(self) -> dict[str, float]:
         """A line of the metrics."""
         values = {name: value for name, value in vars(self).items() if name != "figures"}
+        if self.grad_norm is None:
+            del values["grad_norm"]
         return {**values, **self.figures}
 
 
@@ -110,30 +115,45 @@ def fit(learner: Learner, task: Task, config: TrainConfig, run: Run, sample: Sam
         prune(run.checkpoints, config.keep, before_decay)
         release_memory()
 
-    with Progress(task.stage, task.steps, at.step) as progress, _signals() as signals:
-        while True:
+    with Progress(task.stage, task.steps, at.step) as progress, Signals() as signals:
+
+        def look() -> None:
             last = at.step == task.steps
             if last or at.step % eval_every == 0:
-                _evaluate(learner, task, config, at.step, run, progress)
+                _evaluate(learner, task, at.step, run, progress, signals)
             if last or (at.step and at.step % sample_every == 0):
-                _sample(sample, at.step, run, progress)
-            if signals:
-                save()
+                samples = learner.optimizer.masters.look(lambda: signals.breakable(sample))
+                _tell_samples(samples, at.step, run, progress)
+
+        while True:
+            with suppress(Break):
+                look()
+            signals.agree()
+            if signals.caught is not None:
+                # Before the first step there is nothing to save.
+                if at.step:
+                    save()
                 progress.talk(f"stopped at step {at.step}; the same command goes on from here")
-                _leave(signals[0])
-            if last:
+                signals.leave()
+            if at.step == task.steps:
                 break
 
             meter.start()
-            step = train_step(learner, task, config, at.step)
+            try:
+                step = train_step(learner, task, config, at.step)
+            except NotFinite as error:
+                if at.step:
+                    save()
+                error.write()
+                raise
             at = meter.advance(step)
             run.record(step=at.step, **step.record(), **meter.rates())
-            progress.advance(at.step, **meter.shown(step))
+            _show(progress, at.step, step, meter)
 
             due = (
                 at.step % config.save_every == 0
                 if config.save_every
-                else time.monotonic() - saved_at > SAVE_SECONDS
+                else leaders(time.monotonic() - saved_at > SAVE_SECONDS)
             )
             if due or at.step in before_decay:
                 save()
@@ -145,41 +165,64 @@ def fit(learner: Learner, task: Task, config: TrainConfig, run: Run, sample: Sam
 def train_step(learner: Learner, task: Task, config: TrainConfig, step: int) -> Step:
     """One optimiser step; a loss that is not finite never reaches the weights."""
     work = task.source.step(step)
-    losses = learner.optimizer.losses(
-        lambda batch: task.objective(learner.model, batch, work.whole), work.batches
-    )
-    loss = math.fsum(float(one.value) for one in losses)
-    norm = learner.optimizer.gradient_norm(config.clip)
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise RunError(
-            f"the loss of step {step + 1} is {loss:.4g} with a gradient norm of {norm:.4g}; the "
-            "weights were left as they are",
-            "start again from the last checkpoint, in another --out, with a lower --lr",
+    with recomputing(learner.model):
+        losses = learner.optimizer.losses(
+            lambda batch: loss_of(learner, task, batch, work.whole), work.batches
         )
-    factor = learning_rate(step, task.steps, config.schedule, config.warmup, config.decay)
-    lr = config.lr * factor
-    learner.optimizer.step(lr)
+    loss, figures, tokens, flops = _totals(learner.model, work, losses)
+    norm = learner.optimizer.gradient_norm(config.clip)
+    lr = config.lr * learning_rate(step, task.steps, config)
+    taken = math.isfinite(loss) and math.isfinite(norm)
+    if taken:
+        learner.optimizer.step(lr)
+    elif not (math.isfinite(loss) and learner.optimizer.skip()):
+        raise NotFinite(config.out, work, losses, norm)
     return Step(
         loss=loss,
         lr=lr,
-        grad_norm=norm,
-        tokens=sum(len(batch.ids_T) for batch in work.batches),
+        grad_norm=norm if taken else None,
+        tokens=tokens,
         trained_tokens=work.whole.trained,
-        flops=sum(
-            training_flops(learner.model, batch.lengths_M, len(batch.target_K))
-            for batch in work.batches
-        ),
-        figures={
-            name: math.fsum(one.figures[name] for one in losses) for name in losses[0].figures
-        },
+        flops=flops,
+        figures=figures | learner.optimizer.figures(),
     )
+
+
+def loss_of(learner: Learner, task: Task, batch: Batch, whole: Whole) -> Loss:
+    """A micro-batch's share of the loss of a whole step."""
+    masters = learner.optimizer.masters
+    loss = masters.forward(lambda: task.objective(learner.model, batch, whole))
+    return Loss(loss.value * 0.0, dict.fromkeys(loss.figures, 0.0)) if batch.idle else loss
+
+
+def _totals(
+    model: PreTrainedModel, work: Work, losses: Sequence[Loss]
+) -> tuple[float, dict[str, float], int, float]:
+    """Loss, figures, tokens and flops of the whole step.
+
+    Sums are exact, so they do not depend on how the step is divided.
+    """
+    mine = [
+        [
+            float(loss.value),
+            loss.figures,
+            len(batch.ids_T),
+            training_flops(model, batch.lengths_M, len(batch.target_K)),
+        ]
+        for batch, loss in zip(work.batches, losses, strict=True)
+        if not batch.idle
+    ]
+    everyone = [part for parts in exchange(mine) for part in parts]
+    values, figures, tokens, flops = zip(*everyone, strict=True)
+    sums = {name: math.fsum(one[name] for one in figures) for name in figures[0]}
+    return math.fsum(values), sums, sum(tokens), sum(flops)
 
 
 class _Meter:
     """Counts and speed of the training itself, without evaluating, sampling and saving."""
 
     def __init__(self, model: PreTrainedModel, at: Position) -> None:
-        self._peak = matrix_peak(model.dtype)
+        self._peak = matrix_peak(model.dtype) * world()
         self._at = at
         self._marks: deque[tuple[float, int, float]] = deque(maxlen=RATE_STEPS)
         self._began = 0.0
@@ -219,83 +262,63 @@ class _Meter:
         }
 
 
+def _show(progress: Progress, number: int, step: Step, meter: _Meter) -> None:
+    progress.advance(number, **meter.shown(step))
+    if step.grad_norm is None:
+        progress.talk(
+            f"step {number}: its gradient is out of the range of fp16; the weights stay as they "
+            f"are, and the loss is multiplied by {step.figures['loss_scale']:,.0f} from now on"
+        )
+
+
 def _resume(run: Run, learner: Learner) -> Position:
-    place, damaged = newest_valid(run.checkpoints)
-    for bad in damaged:
-        say(f"{bad} is damaged; it is removed and passed over")
-        shutil.rmtree(bad)
-    at = Position() if place is None else load_checkpoint(place, learner.optimizer, learner.form)
+    name = leaders(_newest_valid(run) if leads() else None)
+    at = Position()
+    if name is not None:
+        at = load_checkpoint(run.checkpoints / name, learner.optimizer, learner.form)
     run.rewind_metrics(at.step)
     if at.step:
         say(f"continuing from step {at.step}")
     return at
 
 
+def _newest_valid(run: Run) -> str | None:
+    place, damaged = newest_valid(run.checkpoints)
+    for bad in damaged:
+        say(f"{bad} is damaged; it is removed and passed over")
+        remove_folder(bad)
+    return None if place is None else place.name
+
+
 def _evaluate(
-    learner: Learner,
-    task: Task,
-    config: TrainConfig,
-    step: int,
-    run: Run,
-    progress: Progress,
+    learner: Learner, task: Task, step: int, run: Run, progress: Progress, signals: Signals
 ) -> None:
-    if task.held_out is None:
+    if task.exam is None:
         return
     release_memory()
     whole = step in (0, task.steps)
-    metrics = held_out_metrics(
-        learner.model,
-        task.held_out,
-        learner.tokenizer.all_special_ids,
-        config.micro_batch_tokens,
-        max_tokens=EVAL_TOKENS_AT_ENDS if whole else EVAL_TOKENS_BETWEEN,
-    )
-    run.record(step=step, **metrics)
-    by_language = "  ".join(
-        f"{key.removeprefix('bits_per_byte_')} {value:.3f}"
-        for key, value in metrics.items()
-        if key.startswith("bits_per_byte_")
-    )
-    progress.talk(
-        f"step {step}: held-out loss {metrics['held_out_loss']:.3f}, "
-        f"bits per byte {metrics['bits_per_byte']:.3f}  ({by_language})"
-    )
+    most = EVAL_TOKENS_AT_ENDS if whole else EVAL_TOKENS_BETWEEN
+    exam = task.exam
+
+    def look() -> dict[str, float]:
+        return learner.optimizer.masters.look(
+            lambda: signals.breakable(lambda: exam(learner.model, most))
+        )
+
+    metrics = look()
+    unaveraged = {}
+    if learner.optimizer.averages:
+        # The figures of a run are those of what it would end with.
+        unaveraged = {f"unaveraged_{name}": value for name, value in metrics.items()}
+        with learner.optimizer.averaged():
+            metrics = look()
+    run.record(step=step, **metrics, **unaveraged)
+    progress.talk(f"step {step}: {told(metrics)}")
 
 
-def _sample(sample: Sampler, step: int, run: Run, progress: Progress) -> None:
-    samples = sample()
+def _tell_samples(samples: list[dict[str, str]], step: int, run: Run, progress: Progress) -> None:
     for one in samples:
         run.record(step=step, **one)
     for one in samples[:1]:
         prompt, answer = (" ".join(one[key].split()) for key in ("prompt", "sample"))
         progress.talk(f"step {step}: {prompt[-SHOWN:]} → {answer[:SHOWN]}")
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """SIGTERM and SIGINT as a list: the loop finishes its step and saves; a second one stops."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught  # only the main thread may handle signals
-        return
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.getsignal(number) for number in numbers}
-
-    def catch(number: int, _: FrameType | None) -> None:
-        caught.append(number)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    for number in numbers:
-        signal.signal(number, catch)
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _leave(number: int) -> None:
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise SystemExit(128 + number)

@@ -7,9 +7,18 @@ micro-batches are summed in fp32. Weights that do not learn exist in the compute
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+
+from tongwen.train.objective import Loss
+from tongwen.train.processes import sum_gradients
+
+T = TypeVar("T")
 
 
 class Masters:
@@ -19,6 +28,9 @@ class Masters:
     the masters themselves. Buffers stay as they are: rotary frequencies in bf16 would be wrong by
     whole positions.
     """
+
+    sharded = False
+    """Whether each process holds but its rows."""
 
     def __init__(self, model: PreTrainedModel, dtype: torch.dtype) -> None:
         self.names: list[str] = []
@@ -36,22 +48,30 @@ class Masters:
         self._shared = dtype == torch.float32
         if self._shared:
             self.masters = self._params
+            return
+        for learning, master in zip(self._params, self.masters, strict=True):
+            # As soon as it is there, so that gradients never stand in both precisions at once.
+            learning.register_post_accumulate_grad_hook(partial(_add_gradient, master))
 
     def __len__(self) -> int:
         return len(self.masters)
 
-    def accumulate(self) -> None:
-        """Move the gradients of a micro-batch into the fp32 sums."""
-        if self._shared:
-            return
-        for param, master in zip(self._params, self.masters, strict=True):
-            if param.grad is None:
-                continue
-            if master.grad is None:
-                master.grad = param.grad.float()
-            else:
-                master.grad += param.grad
-            param.grad = None
+    def forward(self, work: Callable[[], Loss]) -> Loss:
+        """Compute a loss with the model."""
+        return work()
+
+    def look(self, work: Callable[[], T]) -> T:
+        """Compute something with the model that has no gradient."""
+        return work()
+
+    @property
+    def named(self) -> dict[str, Tensor]:
+        """The masters, by parameter name."""
+        return dict(zip(self.names, self.masters, strict=True))
+
+    def reduce(self) -> None:
+        """Sum the gradients over all processes."""
+        sum_gradients(self.masters)
 
     def gradient_norm(self, clip: float) -> float:
         """The norm over all gradients; they are scaled down to `clip` where it is larger."""
@@ -60,6 +80,11 @@ class Masters:
         if clip > 0:
             torch.nn.utils.clip_grads_with_norm_(self.masters, clip, norm)
         return float(norm)
+
+    def scale_gradients(self, factor: float) -> None:
+        """Multiply the gradients."""
+        grads = [master.grad for master in self.masters if master.grad is not None]
+        torch._foreach_mul_(grads, factor)
 
     def clear(self) -> None:
         """Drop the gradients."""
@@ -73,7 +98,11 @@ class Masters:
 
     def weights(self) -> dict[str, Tensor]:
         """The fp32 weights, by parameter name."""
-        return {n: m.detach() for n, m in zip(self.names, self.masters, strict=True)}
+        return {name: master.detach() for name, master in self.named.items()}
+
+    def own(self, stored: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What this process holds of stored weights or moments: all of it."""
+        return dict(stored)
 
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         """Take weights as `weights()` gave them."""
@@ -81,3 +110,13 @@ class Masters:
             for name, master in zip(self.names, self.masters, strict=True):
                 master.copy_(weights[name])
         self.publish()
+
+
+def _add_gradient(master: Tensor, parameter: Tensor) -> None:
+    """Move the gradient of a parameter into the fp32 sum of its master."""
+    assert parameter.grad is not None, "the hook runs when there is one"
+    if master.grad is None:
+        master.grad = parameter.grad.float()
+    else:
+        master.grad += parameter.grad
+    parameter.grad = None

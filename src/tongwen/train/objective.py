@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tongwen.models import packed_hidden
 from tongwen.train.batch import Batch, Whole
-from tongwen.train.loss import linear_cross_entropy, token_losses
+from tongwen.train.loss import linear_cross_entropy, linear_logps, token_losses
 
 # Families whose logits are exactly `hidden @ head.T`; others scale or cap them, and take the
 # plain way through their own forward pass.
@@ -56,19 +57,15 @@ def language_model_losses(model: PreTrainedModel, batch: Batch) -> Tensor:
 
 def token_logps(model: PreTrainedModel, batch: Batch) -> Tensor:
     """log p(next token) of each trained position [K], in nats, with gradient."""
+    if model.config.model_type in PLAIN_HEAD:
+        weight_VH = model.get_output_embeddings().weight
+        return linear_logps(trained_hidden(model, batch), weight_VH, batch.target_K)
     return -_cross_entropy(_logits(model, batch), batch.target_K)
 
 
 def trained_hidden(model: PreTrainedModel, batch: Batch) -> Tensor:
     """Last hidden states at the trained positions, [K, H]."""
-    output = model.base_model(
-        input_ids=batch.ids_T[None],
-        position_ids=batch.position_T[None],
-        packing=batch.packing,
-        use_cache=False,
-    )
-    hidden_TH: Tensor = output.last_hidden_state[0]
-    return hidden_TH.index_select(0, batch.trained_K)
+    return packed_hidden(model, batch.ids_T, batch.position_T, batch.packing, batch.trained_K)
 
 
 def _logits(model: PreTrainedModel, batch: Batch) -> Tensor:

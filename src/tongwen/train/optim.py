@@ -1,120 +1,132 @@
-"""The optimiser: masters, and the rule that moves them."""
+"""The optimiser: masters, the gradient of a step, the rule that moves them, and their average."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tongwen.config import TrainConfig
+from tongwen.errors import RunError
+from tongwen.train.adamw8bit import adamw8bit
+from tongwen.train.average import Average
 from tongwen.train.batch import Batch
+from tongwen.train.gradient import Backpropagation, Gradient, LossOf, LossScale
 from tongwen.train.masters import Masters
+from tongwen.train.mezo import MeZO
+from tongwen.train.muon import muon
 from tongwen.train.objective import Loss
-
-BETAS = (0.9, 0.95)
-EPS = 1e-8
-
-
-class Rule(Protocol):
-    """How weights move along their gradients."""
-
-    def step(self, lr: float) -> None:
-        """Update the masters in place."""
-
-    def state(self) -> dict[str, Tensor]:
-        """What the rule remembers, as `PARAMETER.KEY`."""
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Take what `state()` gave."""
-
-
-class AdamW:
-    """AdamW (Loshchilov & Hutter, arXiv:1711.05101) over fp32 masters."""
-
-    def __init__(self, masters: Masters, weight_decay: float) -> None:
-        self._masters = masters
-        decayed: list[Tensor] = []
-        rest: list[Tensor] = []
-        for name, master in zip(masters.names, masters.masters, strict=True):
-            (decayed if is_decayed(name, master) else rest).append(master)
-        groups: list[dict[str, Any]] = [
-            {"params": decayed, "weight_decay": weight_decay},
-            {"params": rest, "weight_decay": 0.0},
-        ]
-        self._adamw = torch.optim.AdamW(
-            [group for group in groups if group["params"]],
-            betas=BETAS,
-            eps=EPS,
-            fused=True,
-        )
-
-    def step(self, lr: float) -> None:
-        """Update the masters in place."""
-        for group in self._adamw.param_groups:
-            group["lr"] = lr
-        self._adamw.step()
-
-    def state(self) -> dict[str, Tensor]:
-        """The moments and step counts, by parameter name."""
-        return {
-            f"{name}.{key}": value
-            for name, master in zip(self._masters.names, self._masters.masters, strict=True)
-            for key, value in self._adamw.state[master].items()
-        }
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        """Take what `state()` gave."""
-        for name, master in zip(self._masters.names, self._masters.masters, strict=True):
-            self._adamw.state[master] = {
-                key: state[f"{name}.{key}"].clone() for key in ("step", "exp_avg", "exp_avg_sq")
-            }
-
-
-def is_decayed(name: str, weight: Tensor) -> bool:
-    """Norms (vectors) and embeddings are scales and directions; pulling them to zero hurts."""
-    return weight.ndim >= 2 and "embed" not in name and "lm_head" not in name
+from tongwen.train.rules import AdamW, Rule, State
+from tongwen.train.sharding import ShardedMasters
 
 
 class Optimizer:
     """The gradient of a step over its micro-batches, and the move along it."""
 
-    def __init__(self, masters: Masters, rule: Rule) -> None:
+    def __init__(
+        self, masters: Masters, gradient: Gradient, rule: Rule, average: Average | None = None
+    ) -> None:
         self.masters = masters
+        self._gradient = gradient
         self._rule = rule
+        self._average = average
 
-    def losses(self, loss_of: Callable[[Batch], Loss], batches: Sequence[Batch]) -> list[Loss]:
+    def losses(self, loss_of: LossOf, batches: Sequence[Batch]) -> list[Loss]:
         """The losses of the micro-batches, without graph; the gradient of their sum is ready."""
-        losses = []
-        for batch in batches:
-            loss = loss_of(batch)
-            loss.value.backward()
-            self.masters.accumulate()
-            losses.append(Loss(loss.value.detach(), loss.figures))
-        return losses
+        return self._gradient.losses(loss_of, batches)
 
     def gradient_norm(self, clip: float) -> float:
         """The norm over all gradients; they are scaled down to `clip` where it is larger."""
-        return self.masters.gradient_norm(clip)
+        return self._gradient.norm(clip)
 
     def step(self, lr: float) -> None:
         """Update the masters, and the model from them."""
         self._rule.step(lr)
-        self.masters.clear()
         self.masters.publish()
+        self._end()
 
-    def state(self) -> dict[str, Tensor]:
+    def skip(self) -> bool:
+        """Pass over a gradient out of the range of fp16; False where that is not what is wrong."""
+        skipped = self._gradient.give_up()
+        if skipped:
+            self._end()
+        return skipped
+
+    def _end(self) -> None:
+        self.masters.clear()
+        if self._average is not None:
+            self._average.update()
+
+    def figures(self) -> dict[str, float]:
+        """What is recorded of every step, besides loss and gradient."""
+        return self._gradient.figures()
+
+    def weights(self) -> dict[str, Tensor]:
+        """The fp32 weights that the run would end with: their average, where there is one."""
+        average = self._average.weights if self._average is not None else {}
+        return average or self.masters.weights()
+
+    @property
+    def averages(self) -> bool:
+        """Whether there is an average by now."""
+        return self._average is not None and bool(self._average.weights)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The model computes with the average while the block lasts."""
+        assert self._average is not None, "there is no average"
+        self._average.exchange()
+        self.masters.publish()
+        try:
+            yield
+        finally:
+            self._average.exchange()
+            self.masters.publish()
+
+    def state(self) -> State:
         """All that a resumed run needs beside the weights."""
-        return self._rule.state()
+        average = self._average.state() if self._average is not None else {}
+        return {**self._gradient.state(), **self._rule.state(), **average}
 
-    def load(self, weights: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+    def load(self, weights: dict[str, Tensor], state: State) -> None:
         """Take weights as `masters.weights()` and state as `state()` gave them."""
         self.masters.load_weights(weights)
-        self._rule.load(state)
+        try:
+            self._gradient.load(state)
+            self._rule.load(state)
+            if self._average is not None:
+                self._average.load(state)
+        except KeyError as error:
+            raise RunError(
+                f"the checkpoint holds no {error} of this optimiser",
+                "go on with the --optimizer, --precision and --average that it was made with",
+            ) from None
 
 
-def new_optimizer(model: PreTrainedModel, weight_decay: float, dtype: torch.dtype) -> Optimizer:
-    """The optimiser of a model, whose parameters are turned to `dtype`."""
-    masters = Masters(model, dtype)
-    return Optimizer(masters, AdamW(masters, weight_decay))
+def whole_weights(optimizer: Optimizer, *, with_frozen: bool) -> dict[str, Tensor]:
+    """The weights that the run ends with, and those that do not learn, in the leader's memory."""
+    masters, weights = optimizer.masters, optimizer.weights()
+    if isinstance(masters, ShardedMasters):
+        return masters.whole({**masters.frozen, **weights} if with_frozen else weights)
+    return weights
+
+
+def new_optimizer(
+    model: PreTrainedModel, config: TrainConfig, dtype: torch.dtype, steps: int
+) -> Optimizer:
+    """The optimiser of a model for a run of so many steps; its parameters are turned to `dtype`."""
+    if config.shard == "full":
+        masters: Masters = ShardedMasters(model, dtype, offload=config.offload)
+    else:
+        masters = Masters(model, dtype)
+    average = Average(masters.named, config, steps) if config.average is not None else None
+    if config.optimizer == "mezo":
+        mezo = MeZO(masters, config, config.seed)
+        return Optimizer(masters, mezo, mezo, average)
+    scale = LossScale() if dtype == torch.float16 else None
+    rules = {"adamw": AdamW, "adamw8bit": adamw8bit, "muon": muon}
+    rule = rules[config.optimizer](masters.named, config)
+    return Optimizer(masters, Backpropagation(masters, scale), rule, average)

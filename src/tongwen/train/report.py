@@ -44,6 +44,7 @@ def write_report(run_folder: Path) -> Path:
                 for key in sorted({k for r in metrics for k in r if k.startswith("bits_per_byte_")})
             },
         ),
+        *_judgement_figures(metrics),
         _figure("Learning rate", {"lr": _curve(metrics, "lr")}),
         _figure("Gradient norm", {"grad_norm": _curve(metrics, "grad_norm")}),
         _figure("Tokens per second", {"tok/s": _curve(metrics, "tokens_per_second")}),
@@ -60,6 +61,32 @@ def write_report(run_folder: Path) -> Path:
     path = run_folder / "report.html"
     write_whole(path, page)
     return path
+
+
+def _judgement_figures(metrics: Sequence[dict[str, Any]]) -> list[str]:
+    """What is recorded where answers are judged: of each figure, training and held-out data."""
+    titles = {
+        "accuracy": "Share of judgements that the model agrees with",
+        "margin": "Margin of rewards",
+        "reward": "Reward",
+        "differing": "Share of answers in groups whose rewards differ",
+        "answer_tokens": "Tokens of an answer",
+        "kl": "KL divergence from the reference (nats)",
+    }
+    both = [
+        _figure(
+            title,
+            {"training": _curve(metrics, key), "held-out": _curve(metrics, f"held_out_{key}")},
+        )
+        for key, title in titles.items()
+    ]
+    sides = [
+        _figure(title, {name: _curve(metrics, f"{key}_{name}") for name in ("chosen", "rejected")})
+        for key, title in (("reward", "Rewards"), ("logp", "Log-probability of answers (nats)"))
+    ]
+    if any("accuracy" in record or "reward" in record for record in metrics):
+        both.insert(0, _figure("Held-out loss", {"loss": _curve(metrics, "held_out_loss")}))
+    return both + sides
 
 
 def _curve(metrics: Sequence[dict[str, Any]], key: str) -> Points:

@@ -19,6 +19,8 @@ from tongwen.files import sha256_file
 from tongwen.models.machine import compute_dtype, matrix_peak
 from tongwen.progress import duration
 from tongwen.train.checkpoint import Position
+from tongwen.train.heldout import is_held_out, told
+from tongwen.train.processes import world
 from tongwen.train.run import Inputs, Run, read_metrics
 
 
@@ -45,20 +47,17 @@ class TrainResult:
             f"loss {self.loss:.3f}",
         ]
         if self.held_out:
-            lines.append(
-                f"held-out loss {self.held_out['held_out_loss']:.3f}, "
-                f"bits per byte {self.held_out['bits_per_byte']:.3f}"
-            )
+            lines.append(told(self.held_out))
         return "\n".join([*lines, f"model   {self.model}", f"report  {self.report}"])
 
 
 def passport(
-    stage: str, run: Run, config: TrainConfig, inputs: Inputs, at: Position
+    stage: str, run: Run, config: TrainConfig, inputs: Inputs, at: Position, weights_file: str
 ) -> dict[str, Any]:
     """What went in and what came out."""
     metrics = read_metrics(run.folder / "metrics.jsonl")
     steps = [record for record in metrics if "loss" in record]
-    held_out: dict[str, float] = next((r for r in reversed(metrics) if "held_out_loss" in r), {})
+    held_out: dict[str, float] = next((r for r in reversed(metrics) if is_held_out(r)), {})
     tail = steps[-100:]
     flops_per_second = sum(record["flops"] for record in steps) / at.seconds
     # The unit of ru_maxrss is a KiB on Linux and a byte on macOS.
@@ -66,16 +65,18 @@ def passport(
     return {
         "stage": stage,
         "inputs": inputs,
+        "inexact": run.inexact(),
         "result": {
             **asdict(at),
             "tokens_per_second": at.tokens / at.seconds,
-            "mfu": flops_per_second / matrix_peak(compute_dtype(config.precision)),
+            "mfu": flops_per_second / (matrix_peak(compute_dtype(config.precision)) * world()),
             "loss": sum(record["loss"] for record in tail) / len(tail),
             "held_out": {key: value for key, value in held_out.items() if key != "step"},
         },
-        "final_sha256": sha256_file(run.final / "model.safetensors"),
+        "final_sha256": sha256_file(run.final / weights_file),
         "machine": {
             "processor": platform.processor() or platform.machine(),
+            "processes": world(),
             "threads": config.threads,
             "peak_rss_of_process_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
         },

@@ -1,0 +1,153 @@
+"""Where a run starts: anew, with the weights of another, or where another one stands.
+
+    resume       the same command again: the run's own newest checkpoint, to the byte
+    warm start   the weights of a model, an adapter or a run; optimiser, schedule and data anew
+    append       a copy of another run's newest checkpoint: weights, optimiser and schedule go on
+                 where they are, with other data from their beginning
+
+An appended run keeps the learning rate consistent as Chinese-Vicuna's incremental training does:
+its schedule has as many steps as that of the run it goes on from, or as the new data ask for by
+themselves if these are more. The new data are repeated until then. The other run is only read.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tongwen.config import TrainConfig
+from tongwen.errors import RunError
+from tongwen.files import new_folder, write_whole
+from tongwen.models import resolve_model
+from tongwen.train.checkpoint import newest_valid, read_weights, step_of
+from tongwen.train.folders import Weights
+from tongwen.train.loop import Learner
+from tongwen.train.mix import Ints
+from tongwen.train.plan import Groups
+from tongwen.train.processes import leads
+from tongwen.train.run import Run
+
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the data of a run begin in its schedule, and how long that is at least."""
+
+    first: int = 0
+    """Steps that were done with other data."""
+    least: int = 0
+    """Steps of the schedule that it goes on with."""
+    place: Path | None = None
+    """The checkpoint of another run that it goes on from."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of a run, as `plan.json` keeps them for whoever goes on from it."""
+
+    first: int
+    total: int
+
+    def write(self, folder: Path) -> None:
+        """Keep them in the run folder."""
+        write_whole(folder / PLAN, json.dumps(asdict(self)) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Steps:
+        """What a run folder says."""
+        try:
+            return cls(**json.loads((folder / PLAN).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            raise RunError(
+                f"{folder} does not say how many steps its run has: {PLAN} is not there",
+                "give a run folder of `tongwen pretrain`, `finetune` or `align`",
+            ) from None
+
+
+def start_of(config: TrainConfig) -> Start:
+    """How a run starts; one that is under way goes on as it began."""
+    if config.append is None:
+        return Start()
+    if (config.out / PLAN).exists():
+        steps = Steps.read(config.out)
+        return Start(steps.first, steps.total)
+    before = Steps.read(config.append)
+    place, _ = newest_valid(config.append / "checkpoints")
+    if place is None:
+        raise RunError(
+            f"{config.append} has no checkpoint that is whole",
+            "give a run folder with checkpoints, or begin with `--warm-start`",
+        )
+    return Start(step_of(place), before.total, place)
+
+
+def check_start(start: Start, steps: int, config: TrainConfig) -> None:
+    """Refuse to go on where nothing is left to do."""
+    if start.first >= steps:
+        raise RunError(
+            f"{config.append} stands at step {start.first} of {steps}: there is nothing left to do",
+            f"ask for more than {start.first} `--steps`, or begin with `--warm-start`",
+        )
+
+
+def begin(start: Start, steps: int, config: TrainConfig, run: Run, learner: Learner) -> None:
+    """Put the learner where the run starts; a checkpoint of the run itself comes before all."""
+    if start.place is not None and leads():
+        _copy_checkpoint(start.place, run, learner)
+    if config.warm_start is not None:
+        _warm_start(config.warm_start, learner)
+    if leads():
+        Steps(start.first, steps).write(run.folder)
+
+
+def _copy_checkpoint(place: Path, run: Run, learner: Learner) -> None:
+    """Make the checkpoint that an appended run goes on from its own first one."""
+    given = learner.optimizer.masters.own(read_weights(place, learner.form))
+    _check_same_weights(given, learner.optimizer.masters.weights(), place)
+    own = run.checkpoints / place.name
+    # A process that was killed right behind the copying has left it whole.
+    if not own.exists():
+        with new_folder(own) as folder:
+            shutil.copytree(place, folder, dirs_exist_ok=True)
+
+
+def _warm_start(folder: Path, learner: Learner) -> None:
+    """Begin with the weights of a model, adapter or run folder."""
+    place = resolve_model(folder)
+    given = learner.optimizer.masters.own(read_weights(place, learner.form))
+    _check_same_weights(given, learner.optimizer.masters.weights(), place)
+    learner.optimizer.masters.load_weights(given)
+
+
+def _check_same_weights(given: Weights, learning: Weights, place: Path) -> None:
+    """Refuse weights of another shape than those that learn."""
+    for name in sorted(given.keys() | learning.keys()):
+        ours, theirs = learning.get(name), given.get(name)
+        if ours is None or theirs is None or ours.shape != theirs.shape:
+            there = "nothing" if theirs is None else f"weights of shape {tuple(theirs.shape)}"
+            here = "nothing" if ours is None else f"{tuple(ours.shape)}"
+            raise RunError(
+                f"{place} holds {there} for {name}, and {here} is to learn",
+                "give a run of the same model and the same method",
+            )
+
+
+class Shifted:
+    """A plan whose first step stands at a later step of the schedule."""
+
+    def __init__(self, plan: Groups, first: int) -> None:
+        self._plan = plan
+        self._first = first
+        self.steps_per_epoch = plan.steps_per_epoch
+        self.step_tokens = plan.step_tokens
+
+    def step(self, step: int) -> list[Ints]:
+        """The groups of a step of the schedule."""
+        return self._plan.step(step - self._first)
+
+    def epochs(self, steps: int) -> float:
+        """How often all groups are seen by so many steps of the schedule."""
+        return self._plan.epochs(steps - self._first)

@@ -1,0 +1,98 @@
+"""Metrics for the services that people watch their runs in.
+
+They are sent what `metrics.jsonl` holds, never text; none is asked for by default, and none is
+needed: the run folder has everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from tongwen.config import Tracker, TrainConfig
+from tongwen.errors import ConfigError
+from tongwen.train.run import Run
+
+Log = Callable[[dict[str, float], int], None]
+PROJECT = "tongwen"
+
+
+class Trackers(ExitStack):
+    """The services of a run, told of every record while the `with` block lasts."""
+
+    def __init__(self, config: TrainConfig, run: Run) -> None:
+        super().__init__()
+        settings = config.model_dump(mode="json", exclude_none=True)
+        title = config.track_name or run.folder.resolve().name
+        self._logs = [OPEN[name](self, run.folder, title, settings) for name in config.track or ()]
+        run.listeners.append(self._record)
+
+    def _record(self, values: dict[str, Any]) -> None:
+        """Send the numbers of one record."""
+        numbers = {
+            name: value
+            for name, value in values.items()
+            if name != "step" and isinstance(value, (int, float))
+        }
+        if numbers:
+            for log in self._logs:
+                log(numbers, values["step"])
+
+
+def _tensorboard(stack: ExitStack, folder: Path, _: str, settings: dict[str, Any]) -> Log:
+    _package("tensorboard")
+    writer = import_module("torch.utils.tensorboard").SummaryWriter(str(folder / "tensorboard"))
+    stack.callback(writer.close)
+    writer.add_text("settings", "\n".join(f"    {key} = {one}" for key, one in settings.items()))
+
+    def log(numbers: dict[str, float], step: int) -> None:
+        for name, value in numbers.items():
+            writer.add_scalar(name, value, step)
+
+    return log
+
+
+def _wandb(stack: ExitStack, folder: Path, title: str, settings: dict[str, Any]) -> Log:
+    wandb = _package("wandb")
+    run = wandb.init(project=PROJECT, name=title, dir=str(folder), config=settings)
+    stack.callback(run.finish)
+    return lambda numbers, step: run.log(numbers, step=step)
+
+
+def _swanlab(stack: ExitStack, folder: Path, title: str, settings: dict[str, Any]) -> Log:
+    swanlab = _package("swanlab")
+    swanlab.init(
+        project=PROJECT, experiment_name=title, logdir=str(folder / "swanlab"), config=settings
+    )
+    stack.callback(swanlab.finish)
+    return lambda numbers, step: swanlab.log(numbers, step=step)
+
+
+def _mlflow(stack: ExitStack, _: Path, title: str, settings: dict[str, Any]) -> Log:
+    mlflow = _package("mlflow")
+    mlflow.set_experiment(PROJECT)
+    mlflow.start_run(run_name=title)
+    stack.callback(mlflow.end_run)
+    mlflow.log_params({key: str(value)[:500] for key, value in settings.items()})
+    return lambda numbers, step: mlflow.log_metrics(numbers, step=step)
+
+
+OPEN: dict[Tracker, Callable[[ExitStack, Path, str, dict[str, Any]], Log]] = {
+    "tensorboard": _tensorboard,
+    "wandb": _wandb,
+    "swanlab": _swanlab,
+    "mlflow": _mlflow,
+}
+
+
+def _package(name: Tracker) -> Any:
+    try:
+        return import_module(name)
+    except ImportError:
+        raise ConfigError(
+            f"--track {name} needs the package {name}, which is not installed",
+            f"`pip install {name}`, or leave it out: the run folder has all metrics",
+        ) from None
