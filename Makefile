@@ -12,7 +12,7 @@ export PYTHONUTF8 := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test soak check format docs lock clean
+.PHONY: help install quickstart test soak peers check format docs lock clean
 
 help: ## show this page
 	@echo "Tongwen: make TARGET"; echo
@@ -28,6 +28,9 @@ test: $(DEV_INSTALLED) ## install what the tests need and run them
 
 soak: $(DEV_INSTALLED) ## run the long tests: README blocks, killed and resumed runs
 	$(BIN)/python -m pytest -m "slow or soak"
+
+peers: $(DEV_INSTALLED) ## install transformers' trainer, PEFT and TRL apart, and train beside them
+	$(BIN)/python -m pytest -m peers
 
 check: $(DEV_INSTALLED) ## lint, format, types, and a reference that is up to date
 	$(BIN)/ruff check

@@ -30,6 +30,7 @@ TINY = {
     "quickstart": ["--scale", "0.01"],
     "pretrain": ["--steps", "3"],
     "finetune": ["--steps", "3"],
+    "align": ["--steps", "3"],
 }
 FENCE = re.compile(r"^```(?P<kind>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -13,8 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tongwen.alignment import align
     from tongwen.apps.talk import chat
     from tongwen.config import (
+        AlignConfig,
         ChatConfig,
         DataCleanConfig,
         DataExportKnowlmConfig,
@@ -26,8 +28,11 @@ if TYPE_CHECKING:
         DataQuestionsConfig,
         DataStatsConfig,
         FinetuneConfig,
+        ForecastConfig,
+        ModelMergeConfig,
         PretrainConfig,
         QuickstartConfig,
+        ReplayConfig,
         TokenizerCheckConfig,
         TokenizerExtendConfig,
         TokenizerPruneConfig,
@@ -41,15 +46,19 @@ if TYPE_CHECKING:
     from tongwen.data.merge import data_merge
     from tongwen.data.questions import data_questions
     from tongwen.errors import ConfigError, DataError, ModelError, RunError, TongwenError
+    from tongwen.forecasts import forecast
     from tongwen.messages import Conversation, Message
+    from tongwen.models.merged import model_merge
     from tongwen.models.vocabulary import tokenizer_extend, tokenizer_prune
-    from tongwen.settings import config_explain, config_schema
+    from tongwen.replays import replay
+    from tongwen.settings import config_explain, config_presets, config_schema
     from tongwen.tokenizer import tokenizer_check, tokenizer_report
     from tongwen.train import finetune, pretrain
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlignConfig",
     "ChatConfig",
     "ConfigError",
     "Conversation",
@@ -64,10 +73,13 @@ __all__ = [
     "DataQuestionsConfig",
     "DataStatsConfig",
     "FinetuneConfig",
+    "ForecastConfig",
     "Message",
     "ModelError",
+    "ModelMergeConfig",
     "PretrainConfig",
     "QuickstartConfig",
+    "ReplayConfig",
     "RunError",
     "TokenizerCheckConfig",
     "TokenizerExtendConfig",
@@ -75,8 +87,10 @@ __all__ = [
     "TokenizerReportConfig",
     "TokenizerTrainConfig",
     "TongwenError",
+    "align",
     "chat",
     "config_explain",
+    "config_presets",
     "config_schema",
     "data_clean",
     "data_export_knowlm",
@@ -88,8 +102,11 @@ __all__ = [
     "data_questions",
     "data_stats",
     "finetune",
+    "forecast",
+    "model_merge",
     "pretrain",
     "quickstart",
+    "replay",
     "tokenizer_check",
     "tokenizer_extend",
     "tokenizer_prune",

@@ -87,7 +87,12 @@ VERBS = (
     ),
     Verb("pretrain", "Train", "tongwen.train", "PretrainConfig"),
     Verb("finetune", "Train", "tongwen.train", "FinetuneConfig"),
+    Verb("align", "Train", "tongwen.alignment", "AlignConfig"),
+    Verb("replay", "Train", "tongwen.replays", "ReplayConfig", "run"),
+    Verb("forecast", "Train", "tongwen.forecasts", "ForecastConfig", "run"),
+    Verb("model merge", "Use", "tongwen.models.merged", "ModelMergeConfig", "adapter"),
     Verb("chat", "Use", "tongwen.apps.talk", "ChatConfig"),
+    Verb("config presets", "Settings", "tongwen.settings"),
     Verb("config schema", "Settings", "tongwen.settings"),
     Verb("config explain", "Settings", "tongwen.settings"),
 )

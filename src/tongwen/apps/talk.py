@@ -13,7 +13,7 @@ from tongwen.apps import commands
 from tongwen.apps.session import ChatSession, Turn
 from tongwen.apps.terminal import Terminal
 from tongwen.config import ChatConfig
-from tongwen.engine import Engine, Finish, Sampling, load_engine
+from tongwen.engine import Engine, Finish, Sampling, best_of, load_engine
 from tongwen.errors import ConfigError, TongwenError
 from tongwen.text import decode
 
@@ -43,7 +43,10 @@ def chat(config: ChatConfig) -> ChatResult:
         raise ConfigError("plain text has no system message", hint="leave --system or --raw away")
     question = _question(config)
     terminal = Terminal.of_process()
-    return talk(config, question, load_engine(config.model), terminal)
+    engine = load_engine(config.model)
+    if config.reward is not None:
+        return talk(config, question, best_of(engine, config.reward, config.best_of), terminal)
+    return talk(config, question, engine, terminal)
 
 
 def talk(

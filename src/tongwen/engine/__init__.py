@@ -9,9 +9,10 @@ from tongwen.engine.protocol import Engine, Finish, Generation, Sampling, Token
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tongwen.engine.candidates import BestOf
     from tongwen.engine.local import LocalEngine
 
-__all__ = ["Engine", "Finish", "Generation", "Sampling", "Token", "load_engine"]
+__all__ = ["Engine", "Finish", "Generation", "Sampling", "Token", "best_of", "load_engine"]
 
 
 def load_engine(folder: Path) -> LocalEngine:
@@ -19,3 +20,10 @@ def load_engine(folder: Path) -> LocalEngine:
     from tongwen.engine.local import load_engine as load
 
     return load(folder)
+
+
+def best_of(engine: LocalEngine, reward: Path, count: int) -> BestOf:
+    """The engine that gives the best of `count` answers by the reward model of a folder."""
+    from tongwen.engine.candidates import best_of as best
+
+    return best(engine, reward, count)

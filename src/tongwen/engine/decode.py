@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from tongwen.engine.cache import new_cache
 from tongwen.engine.protocol import Finish, Sampling
 from tongwen.engine.sampling import generator, next_ids
-from tongwen.models import PACKED
+from tongwen.models import PACKED, plain_attention
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,17 @@ def decode(
     sampling: Sampling,
     context: int,
     stop: frozenset[int],
+    seeds: Sequence[int | None] | None = None,
 ) -> Generator[Made, None, None]:
-    """Continue every prompt until a stop id, `max_new_tokens`, or the end of the context."""
+    """Continue every prompt until a stop id, `max_new_tokens`, or the end of the context.
+
+    All have the seed of `sampling`, if they are not given their own.
+    """
     longest = max(map(len, prompts))
     assert min(map(len, prompts)) > 0, "a prompt has at least one token"
     assert longest < context, "a prompt leaves room for an answer"
     limits = [min(sampling.max_new_tokens, context - len(prompt)) for prompt in prompts]
-    batch = _Batch(model, prompts, sampling)
+    batch = _Batch(model, prompts, sampling, seeds or [sampling.seed] * len(prompts))
     living = set(range(len(prompts)))
     made = 0
     with _lent(model):
@@ -75,7 +79,11 @@ class _Batch:
     """The tensors of the sequences that are being continued; lane b belongs to `prompts[b]`."""
 
     def __init__(
-        self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], sampling: Sampling
+        self,
+        model: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        seeds: Sequence[int | None],
     ) -> None:
         self._model, self._sampling = model, sampling
         self.prompts = list(range(len(prompts)))
@@ -86,7 +94,7 @@ class _Batch:
         self._real_BT = torch.tensor(real, device=model.device)
         self._position_BT = (self._real_BT.cumsum(-1) - 1).clamp(min=0)
         self._cache = new_cache(model)
-        self._sources = [generator(sampling.seed) for _ in prompts]
+        self._sources = [generator(seed) for seed in seeds]
         self._padded = bool((self._real_BT == 0).any())
         self._seen_BV: Tensor | None = None
         if sampling.repetition_penalty != 1.0:
@@ -136,7 +144,7 @@ def _lent(model: PreTrainedModel) -> Iterator[None]:
     training, packed = model.training, model.config._attn_implementation == PACKED
     model.eval()
     if packed:
-        model.set_attn_implementation("sdpa")
+        model.set_attn_implementation(plain_attention(model))
     try:
         yield
     finally:

@@ -19,7 +19,7 @@ from tongwen.engine.detokenize import text_streams
 from tongwen.engine.protocol import Generation, Sampling, Token
 from tongwen.errors import DataError, ModelError
 from tongwen.messages import CONTROL_TOKENS, Message, encode_text, render_prompt, turn_ends
-from tongwen.models import load_model, resolve_model
+from tongwen.models import load_model, resolve_model, tokenizer_folder, weights_folder
 from tongwen.tokenizer import load_tokenizer
 
 # From this many parameters on, fp32 weights cost more memory traffic than their digits are worth.
@@ -43,6 +43,11 @@ class LocalEngine:
         self._text_stream = text_streams(tokenizer)
         self.stop_ids = _stop_ids(model, tokenizer)
         """Tokens that end an answer."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The tokenizer of the model."""
+        return self._tokenizer
 
     @property
     def context(self) -> int:
@@ -85,6 +90,23 @@ class LocalEngine:
                     answers[place] += stream.close()
         return answers
 
+    def continuations(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int]
+    ) -> list[list[int]]:
+        """What follows each prompt, drawn with a seed of its own; with the id that ended it."""
+        answers: list[list[int]] = [[] for _ in prompts]
+        for places in _groups([len(prompt) for prompt in prompts], sampling.max_new_tokens):
+            group, own = [prompts[n] for n in places], [seeds[n] for n in places]
+            for made in decode(self._model, group, sampling, self.context, self.stop_ids, own):
+                answers[places[made.prompt]].append(made.id)
+        return answers
+
+    def text(self, prompt: Sequence[int], ids: Sequence[int]) -> str:
+        """The text of ids that follow a prompt, control tokens left out."""
+        stream = self._text_stream(prompt)
+        spoken = [stream.feed(number) for number in ids if number not in self.stop_ids]
+        return "".join([*spoken, stream.close()])
+
     def _tokens(self, prompt: Sequence[int], sampling: Sampling) -> Generator[Token, None, None]:
         stream = self._text_stream(prompt)
         for made in decode(self._model, [prompt], sampling, self.context, self.stop_ids):
@@ -117,9 +139,9 @@ class LocalEngine:
 def load_engine(folder: Path) -> LocalEngine:
     """The engine over a model or run folder."""
     place = resolve_model(folder)
-    large = _parameters(place) > LARGE
+    large = _parameters(weights_folder(place)) > LARGE
     model = load_model(place, torch.bfloat16 if large else torch.float32)
-    return LocalEngine(model, load_tokenizer(place))
+    return LocalEngine(model, load_tokenizer(tokenizer_folder(place)))
 
 
 def _parameters(place: Path) -> int:

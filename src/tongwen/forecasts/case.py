@@ -1,0 +1,154 @@
+"""A training, as far as a forecast needs it: from settings to model, machine, data and recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tongwen.config import ForecastConfig, Size
+from tongwen.data import load_manifest
+from tongwen.data.manifest import MANIFEST
+from tongwen.errors import ConfigError
+from tongwen.forecasts.cost import Step, step_seconds
+from tongwen.forecasts.machines import Machine, machine
+from tongwen.forecasts.result import Verdict, verdict_of
+from tongwen.forecasts.work import Work, work_of
+from tongwen.models.anatomy import Anatomy, anatomy_of, read_anatomy
+from tongwen.models.memory import Memory, training_memory
+from tongwen.models.recipe import Recipe, recipe_of
+from tongwen.models.sizes import shape_config
+from tongwen.settings import nearest, read_toml, settings
+from tongwen.verbs import VERBS
+
+SETTINGS_FILE = "config.toml"
+MARGIN = {"processor": 0.10, "card": 0.15}
+"""Share of the peak by which a forecast was wrong at most: on a processor as measured by
+`benchmarks/forecast.py`, on a card as against the published tables."""
+CONTEXT = 512
+VOCABULARY: dict[Size, int] = {
+    "1m": 4096, "5m": 8192, "25m": 32000, "135m": 65024, "350m": 65024, "1b": 65024,
+}  # fmt: skip
+"""Tokens that a new model of nominal size is thought with."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training, as far as a forecast needs it."""
+
+    config: ForecastConfig
+    anatomy: Anatomy
+    machine: Machine
+    precision: str
+    work: Work
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the model is trained."""
+        return recipe_of(
+            self.config,
+            self.precision,
+            way=self.config.way,
+            card=self.machine.card,
+            compiled=self.machine.compiled,
+        )
+
+    @property
+    def share(self) -> int:
+        """Tokens of a step of one process."""
+        return max(1, self.config.batch_tokens // self.config.nproc)
+
+    @property
+    def memory(self) -> Memory:
+        """Bytes of one process."""
+        load = self.work.load(self.share, self.config.micro_batch_tokens, self.steps)
+        return training_memory(self.anatomy, self.recipe, load)
+
+    @property
+    def available(self) -> float:
+        """Bytes that one process can have: a card of its own, or its share of the memory."""
+        return self.machine.memory / (1 if self.machine.card else self.config.nproc)
+
+    @property
+    def margin(self) -> float:
+        """Share of the peak by which the forecast may be wrong."""
+        return MARGIN["card" if self.machine.card else "processor"]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether it fits."""
+        return verdict_of(self.memory.peak, self.margin, self.available)
+
+    @property
+    def step(self) -> Step:
+        """What a step computes."""
+        tokens = float(max(self.config.batch_tokens, self.work.longest))
+        return Step(tokens, tokens * self.work.trained_share, self.work.square_length)
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Seconds of an optimiser step."""
+        peak = self.machine.peaks[self.precision]
+        return step_seconds(self.anatomy, self.recipe, self.machine, peak, self.step)
+
+    @property
+    def steps(self) -> int | None:
+        """Optimiser steps of the run, where they follow from anything."""
+        if self.config.steps is not None or not self.work.tokens:
+            return self.config.steps
+        return max(1, round(self.config.epochs * self.work.tokens / self.step.tokens))
+
+
+def with_run(config: ForecastConfig) -> ForecastConfig:
+    """The settings, and where they are silent those of the run or settings file that is given."""
+    if config.run is None:
+        return config
+    path = config.run / SETTINGS_FILE if config.run.is_dir() else config.run
+    told = read_toml(path, "key = value")
+    known = _training_keys()
+    for key in told:
+        if key not in known:
+            meant = nearest(key, known)
+            hint = f"did you mean `{meant}`?" if meant else None
+            raise ConfigError(f"unknown key `{key}` in {path}", hint)
+    if told.get("objective") == "grpo":
+        raise ConfigError(
+            f"{path} is of grpo, which generates answers, and that is not forecast",
+            "forecast fine-tuning with the same settings; answers need room beside it",
+        )
+    stage = {"stage": "align"} if "objective" in told else {}
+    given = {key: getattr(config, key) for key in config.model_fields_set - {"run"}}
+    kept = {key: value for key, value in told.items() if key in ForecastConfig.model_fields}
+    merged = {**stage, **kept, **given}
+    # A run has a size even where it goes on from a model; what is given here wins.
+    merged.pop("model" if "size" in given else "size" if "model" in merged else "", None)
+    return settings(ForecastConfig, merged)
+
+
+def case_of(config: ForecastConfig) -> Case:
+    """Everything that the settings stand for."""
+    where = machine(config.machine, config.threads, config.precision)
+    anatomy, window = _anatomy(config)
+    work = work_of(config, config.context or window)
+    return Case(config, anatomy, where, where.precision(config.precision), work)
+
+
+def _anatomy(config: ForecastConfig) -> tuple[Anatomy, int]:
+    """The model, and the length of its items where no data says it."""
+    if config.model is not None:
+        anatomy = read_anatomy(config.model)
+        return anatomy, min(anatomy.window, CONTEXT if config.context is None else config.context)
+    assert config.size is not None
+    context = config.context or CONTEXT
+    vocabulary = config.vocab_size or _vocabulary(config) or VOCABULARY[config.size]
+    return anatomy_of(shape_config(config.size, vocabulary, context)), context
+
+
+def _vocabulary(config: ForecastConfig) -> int | None:
+    first = next((path for path in config.data or () if (path / MANIFEST).is_file()), None)
+    return None if first is None else load_manifest(first).tokenizer.size
+
+
+def _training_keys() -> set[str]:
+    """Every key that the settings file of a training can have."""
+    stages = ("pretrain", "finetune", "align")
+    fields = [set(verb.config_class().model_fields) for verb in VERBS if verb.path in stages]
+    return set().union(*fields)
