@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from engines import HERE, Done, Engine, Job, Step, Tongwen, run
+from engines import HERE, WARMUP, Done, Engine, Job, Step, run
 from environments import ENVIRONMENTS
 
 MATERIAL: Final = ENVIRONMENTS.parent / "material"
@@ -41,7 +41,7 @@ class Case:
     job: Job
     engines: Sequence[Engine]
     steps: int
-    """Steps that are counted, four times as many of ours."""
+    """Steps that are counted, behind those of the warm-up, of every engine."""
     compared: int = 1
     """The step on the same rows whose losses are compared; 0 compares none."""
 
@@ -61,17 +61,16 @@ class Case:
         """Every engine once."""
         done = {}
         for engine in self.engines:
-            counted = self.steps * (4 if isinstance(engine, Tongwen) else 1)
-            one = run(engine, replace(self.job, steps=engine.warmup + counted))
+            one = run(engine, replace(self.job, steps=WARMUP + self.steps))
             done[engine.name] = one
-            speed = one.failure or f"{rate(one, engine.warmup):,.0f} tokens/s"
+            speed = one.failure or f"{rate(one):,.0f} tokens/s"
             say(f"{self.name}, {engine.title}: {speed}, {one.seconds:.0f} s, load {one.load:.1f}")
         return done
 
 
-def rate(done: Done, warmup: int) -> float:
+def rate(done: Done) -> float:
     """Tokens a second, those of padding and the first steps not counted."""
-    steps = done.steps[warmup:]
+    steps = done.steps[WARMUP:]
     return sum(step.tokens for step in steps) / sum(step.seconds for step in steps)
 
 
@@ -107,9 +106,9 @@ def _figures(case: Case, engine: Engine, rounds: Sequence[Done], peak: float) ->
     """What the rounds of one engine say."""
     if failures := [done.failure for done in rounds if done.failure]:
         return {"title": engine.title, "failed": failures[-1]}
-    speeds = [rate(done, engine.warmup) for done in rounds]
+    speeds = [rate(done) for done in rounds]
     speed = statistics.median(speeds)
-    counted = [step for done in rounds for step in done.steps[engine.warmup :]]
+    counted = [step for done in rounds for step in done.steps[WARMUP:]]
     tokens = sum(step.tokens for step in counted)
     trained = sum(step.trained for step in counted) / tokens
     return {
@@ -229,7 +228,7 @@ def arguments_of(doc: str | None, names: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--envs", type=Path, default=ENVIRONMENTS, help="where the peers are")
     parser.add_argument("--cases", nargs="+", choices=names, default=list(names))
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=3, help="steps of a peer that are counted")
+    parser.add_argument("--steps", type=int, default=4, help="steps that are counted")
     parser.add_argument("--quick", action="store_true", help="one round of two steps")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")

@@ -13,13 +13,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
 HERE: Final = Path(__file__).parent
 CUTOFF: Final = 512
 STEP_TOKENS: Final = 4096
+WARMUP: Final = 3
+"""First steps of a run, which allocate and compile and are not counted, of every engine."""
+KEPT: Final = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+"""What Tongwen tells glibc for itself: freed memory is kept by the process."""
 LIMIT: Final = 900.0
 """Seconds after which a process is ended and counted as failed."""
 LINES: Final = 12
@@ -90,8 +94,6 @@ class Engine(Protocol):
     @property
     def title(self) -> str: ...
     @property
-    def warmup(self) -> int: ...
-    @property
     def environment(self) -> Mapping[str, str]: ...
 
     def command(self, job: Job, out: Path) -> list[str]:
@@ -113,7 +115,12 @@ class Peer:
     script: str
     settings: Mapping[str, object]
     environment: Mapping[str, str] = field(default_factory=dict)
-    warmup: int = 1
+
+    def keeping_memory(self) -> Peer:
+        """The same with the policy of the allocator that Tongwen has."""
+        return replace(
+            self, name=f"{self.name}_kept", title=f"{self.title}, memory kept", environment=KEPT
+        )
 
     def command(self, job: Job, out: Path) -> list[str]:
         asked = {
@@ -148,8 +155,6 @@ class Tongwen:
     name: str = "tongwen"
     title: str = "Tongwen"
     environment: Mapping[str, str] = field(default_factory=dict)
-    warmup: int = 3
-    """More steps are compiled for, and made, than the peers have."""
 
     def command(self, job: Job, out: Path) -> list[str]:
         never = str(10**6)

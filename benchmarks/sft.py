@@ -7,15 +7,16 @@ each in an environment of its own (see environments.py). Conversations of up to 
 their natural lengths, about 4,096 tokens a step, random weights, bf16 with fp32 masters, AdamW,
 gradients clipped at 1, LoRA of rank 8 on all linear layers.
 
-Each peer has the settings that were found to be its fastest, without gradient checkpointing.
+Of one row at a time and all at once, each peer has what was faster, without gradient checkpointing.
 LLaMA-Factory packs rows with a mask (`neat_packing`), as it is shipped one row of 512 tokens at a
 time with gradients accumulated, since larger tensors cost it more page faults than they save; and
 once more with jemalloc in place of the C library's allocator, with which all rows at once are
 faster. TRL packs rows (`bfd`), and takes one at a time too: its attention over packed rows costs
-the square of all their tokens. Tongwen is the command `tongwen finetune` on prepared data.
+the square of all their tokens. Tongwen is the command `tongwen finetune` on prepared data; that
+glibc keeps freed memory is part of it, and of no peer as shipped, so TRL runs once more with that.
 
-The last line, with --json, holds `vs_llamafactory`, `vs_llamafactory_jemalloc` and `vs_trl`: the
-lowest ratio of our tokens a second to theirs over the cases.
+The last line, with --json, holds `vs_llamafactory`, `vs_llamafactory_jemalloc`, `vs_trl` and
+`vs_trl_kept`: the lowest ratio of our tokens a second to theirs over the cases.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ def engines(method: str, envs: Path) -> list[Engine]:
         found.append(Peer("llamafactory_jemalloc", title, factory, script, tuned, preload))
     else:
         say("there is no jemalloc: LLaMA-Factory runs with the C library's allocator alone")
-    found.append(Peer("trl", "TRL", interpreter("trl", envs), "train_trl.py", TRL | ONE_ROW))
-    return found
+    trl = Peer("trl", "TRL", interpreter("trl", envs), "train_trl.py", TRL | ONE_ROW)
+    return [*found, trl, trl.keeping_memory()]
 
 
 def cases(arguments: argparse.Namespace) -> list[Case]:

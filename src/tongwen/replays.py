@@ -170,7 +170,8 @@ def _stage(run: Path) -> Stage:
     path = read_inputs(run)["verb"]
     verb = next(verb for verb in VERBS if verb.path == path)
     # The folder may have been moved, and one process replays what several did.
-    config = verb.config_class()(**{**settings, "out": run, "nproc": 1, "shard": "none"})
+    alone = {"out": run, "nproc": 1, "shard": "none", "offload": False}
+    config = verb.config_class()(**{**settings, **alone})
     assert isinstance(config, TrainConfig)
     return STAGES[path](config)
 

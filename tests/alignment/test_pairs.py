@@ -69,7 +69,8 @@ def step(
 def test_dpo_is_that_of_trl(
     policy: PreTrainedModel, pairs: Items, reference_logps: torch.Tensor, form: str
 ) -> None:
-    config = settings(dpo_loss=form, label_smoothing=0.1 if form in SMOOTHED else 0.0)
+    smoothing = 0.1 if form in SMOOTHED else 0.0
+    config = settings(dpo_loss=form, label_smoothing=smoothing, beta=0.1)
     objective = pair_objective(dpo(config), reference_logps)
     loss, figures, gradients = step(policy, pairs, objective, [range(6)])
     norm = math.sqrt(sum(float(g.double().square().sum()) for g in gradients.values()))
@@ -219,6 +220,16 @@ def test_the_exam_is_the_mean_over_held_out_pairs(
         ({"simpo_gamma": 2.0}, "simpo_gamma is a setting of objective simpo, and objective is dpo"),
         ({"beta": 0.0}, "beta is 0, with which dpo learns nothing"),
         ({"dpo_loss": "exo_pair"}, "needs label_smoothing above 0"),
+        ({"dpo_loss": "ipo", "label_smoothing": 0.1}, "the loss ipo knows no label_smoothing"),
+        ({"objective": "reward", "method": "lora"}, "trained with method full, not lora"),
+        ({"method": "prefix"}, "dpo would compare with the model behind a random prefix"),
+        ({"objective": "grpo", "beta": 0.1, "method": "qlora"}, "those of qlora are rounded"),
+        ({"objective": "grpo", "beta": 0.1, "warm_start": "m"}, "the model before warm_start"),
+        ({"objective": "grpo", "grpo_updates": 2, "batch_ramp": 9}, "go with grpo_updates 1 alone"),
+        (
+            {"objective": "grpo", "verify": ["format"], "verify_format": "("},
+            r"verify_format '\(' is no regular expression",
+        ),
         ({"objective": "grpo", "verify": ["format"]}, "`format` and verify_format go together"),
         (
             {"objective": "grpo", "verify_weights": [1.0, 2.0]},
@@ -229,3 +240,20 @@ def test_the_exam_is_the_mean_over_held_out_pairs(
 def test_settings_that_cannot_be_meant(changes: dict[str, Any], wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):
         settings(**changes)
+
+
+def test_an_answer_that_is_certain_has_finite_odds() -> None:
+    side = [
+        Side(torch.tensor([logp], requires_grad=True), torch.zeros(1), torch.ones(1))
+        for logp in (0.0, -2.0)
+    ]
+    loss = orpo(settings("orpo"))(Pairs(*side)).loss_P.sum()
+    loss.backward()
+    assert loss.isfinite()
+    assert all(one.logp_P.grad is not None and one.logp_P.grad.isfinite().all() for one in side)
+
+
+def test_beta_is_that_of_the_paper_of_the_loss() -> None:
+    assert settings(dpo_loss="sigmoid_norm").strength == 5.0
+    assert settings(dpo_loss="sigmoid_norm", beta=1.0).strength == 1.0
+    assert settings().strength == 0.1

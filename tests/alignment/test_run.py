@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from tongwen import AlignConfig, align
 from tongwen.alignment import reference
 from tongwen.config import DataPrepareConfig
-from tongwen.data import data_prepare
+from tongwen.data import TokenStore, data_prepare
 from tongwen.errors import DataError, ModelError
 from tongwen.files import sha256_file
 from tongwen.models import load_model
@@ -208,6 +208,16 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
     assert same_runs(tmp_path / "stopped", tmp_path / "whole")
 
 
+def test_answers_that_are_used_twice_are_to_all_prompts(folder: Path, tmp_path: Path) -> None:
+    changes = {"grpo_updates": 2, "grpo_group": 2, "grpo_tokens": 4, "steps": None}
+    result = align(settings(folder, tmp_path / "out", "grpo", **changes))
+    files = sorted((tmp_path / "out" / "rollouts").iterdir())
+    drawn = [one["item"] for file in files for one in json.loads(file.read_text())["rollouts"]]
+    prompts = len(TokenStore.open(folder / "tasks", "train"))
+    assert result.steps == 2 * len(files)
+    assert sorted(drawn) == sorted([*range(prompts)] * 2)
+
+
 def test_a_killed_dpo_run_goes_on_to_the_same_bytes(
     folder: Path, run: Path, tmp_path: Path
 ) -> None:
@@ -244,6 +254,9 @@ def test_a_reward_model_tells_good_from_bad(folder: Path, tmp_path: Path) -> Non
     assert type(model).__name__ == "LlamaForSequenceClassification"
     with pytest.raises(ModelError, match="is a reward model: it judges answers and gives none"):
         load_model(tmp_path / "out", torch.float32)
+    (tmp_path / "out" / "final" / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(ModelError, match=r"the reward model in .* cannot be loaded"):
+        load_reward_model(tmp_path / "out", torch.float32)
 
 
 def test_another_reference(folder: Path, tmp_path: Path, run: Path) -> None:
@@ -262,6 +275,8 @@ def test_lora_keeps_the_base_and_learns(folder: Path, tmp_path: Path) -> None:
     assert exams[-1]["held_out_margin"] > 0.05
     names = load_file(tmp_path / "out" / "final" / "adapter_model.safetensors").keys()
     assert all("lora_" in name for name in names)
+    with pytest.raises(ModelError, match="is an adapter, and no reward model"):
+        load_reward_model(tmp_path / "out", torch.float32)
 
 
 @pytest.mark.parametrize(

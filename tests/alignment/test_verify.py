@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from tongwen.alignment.numbers import last_number
 from tongwen.alignment.verify import normalised, reward_of, same_number, within
-from tongwen.errors import ConfigError
 
 from .test_pairs import settings
 
@@ -107,7 +106,8 @@ def test_rewards_by_name() -> None:
     assert [within("x" * n, 4) for n in (0, 4, 6, 8, 20)] == [1.0, 1.0, 0.5, 0.0, 0.0]
 
 
-def test_a_format_that_is_none() -> None:
-    config = settings("grpo", verify=["format"], verify_format="(")
-    with pytest.raises(ConfigError, match=r"verify_format '\(' is no regular expression"):
-        reward_of(config)
+def test_punctuation_is_compared_where_it_is_all() -> None:
+    exact = reward_of(settings("grpo", verify=["exact"]))
+    contains = reward_of(settings("grpo", verify=["contains"]))
+    assert [exact(answer, "++") for answer in (" ++\n", "--", "7")] == [1.0, 0.0, 0.0]
+    assert [contains(answer, "++") for answer in ("i++;", "i--;")] == [1.0, 0.0]

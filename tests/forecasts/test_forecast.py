@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from tongwen.config import DataPrepareConfig, FinetuneConfig, ForecastConfig
+from tongwen.config import DataPrepareConfig, ForecastConfig
 from tongwen.config.adapter import AdapterConfig
-from tongwen.data import TokenStore, data_prepare, load_manifest
+from tongwen.data import TokenStore, data_prepare
 from tongwen.errors import ConfigError, ModelError
 from tongwen.forecasts import Forecast, forecast
 from tongwen.forecasts.machines import machine
@@ -24,7 +24,7 @@ from tongwen.models.memory import CHUNK_BYTES, training_memory
 from tongwen.models.recipe import Load, Recipe
 from tongwen.testing import tiny_model
 from tongwen.train import loss
-from tongwen.train.footprint import footprint, heaviest
+from tongwen.train.footprint import heaviest
 from tongwen.train.plan import Plan
 
 CARD = "RTX 4090"
@@ -198,18 +198,44 @@ def test_prepared_data_are_cut_as_training_cuts_them(tmp_path: Path) -> None:
     assert answer.steps == plan.steps_per_epoch
     assert answer.assumptions == []
 
-    # Training says the same before it begins.
-    config = FinetuneConfig(out=tmp_path / "run", **run)
-    share = trained_share(tmp_path / "data")
-    shape = AutoConfig.from_pretrained(tmp_path / "model")
-    memory = footprint(shape, config, plan, lengths, plan.steps_per_epoch, share)
-    assert memory.peak == answer.peak_bytes
+    by_rows = told(machine="Xeon", **run, batch_rows=20)
+    assert by_rows.tokens_per_step == pytest.approx(20 * lengths.mean(), abs=1)
+    assert by_rows.steps == len(lengths) // 20
 
 
-def trained_share(folder: Path) -> float:
-    """Share of the tokens of a prepared folder that carry loss."""
-    counts = load_manifest(folder).splits["train"]
-    return counts.trained_tokens / counts.tokens
+def test_what_is_passed_over_is_said(model: Path, tmp_path: Path) -> None:
+    text = f'model = "{model}"\nmix = [1.0, 2.0]\nbatch_rows = 16\ncontext = 128\n'
+    (tmp_path / "config.toml").write_text(text, encoding="utf-8")
+    answer = told(run=tmp_path, batch_ramp=9)
+    assert answer.tokens_per_step == 16 * 128
+    assert answer.assumptions == [
+        "items of 128 tokens, all of which carry loss",
+        "mix as if it were not given",
+        "batch_ramp as if it were not given",
+    ]
+
+
+def test_items_are_as_long_as_the_window(model: Path) -> None:
+    assert "items of 2,048 tokens" in told(model=model).assumptions[0]
+    assert "items of 512 tokens" in told(size="1m").assumptions[0]
+    assert "items of 4,096 tokens" in told(model=model, stage="align").assumptions[0]
+    assert "items of 2,048 tokens" in told(model=model, objective="kto").assumptions[0]
+
+
+def test_a_judge_is_proposed_in_full_alone(model: Path) -> None:
+    answer = told(model=model, machine="H200", objective="reward", optimizer="adamw8bit", fit=True)
+    assert answer.proposals is not None
+    assert not [one for one in answer.proposals if "method" in one.settings]
+
+
+def test_here_is_the_processor_whatever_card_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert not machine("here", 1, "fp32").card
+
+
+def test_answers_that_are_generated_are_refused(model: Path) -> None:
+    with pytest.raises(ConfigError, match="grpo generates answers"):
+        told(model=model, objective="grpo")
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,6 @@ def _no_rename() -> None:
 
 def _removed_in_place() -> None:
     put(checkpoint, "remove_folder", shutil.rmtree)
-    put(loop, "remove_folder", shutil.rmtree)
 
 
 def _no_hash() -> None:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from tongwen import ConfigError, FinetuneConfig, PretrainConfig, finetune, pretrain
 from tongwen.engine import Sampling
 from tongwen.engine.local import load_engine
+from tongwen.errors import ModelError, RunError
 from tongwen.files import sha256_file
 from tongwen.models import load_model, new_model
 from tongwen.tokenizer import load_tokenizer, save_tokenizer
@@ -107,12 +108,49 @@ def test_an_adapter_is_refused_where_it_cannot_be(
 
 
 @pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"lora_r": 4}, "has r 8, and this run has 4"),
+        ({"lora_alpha": 8.0}, r"has lora_alpha 16\.0, and this run has 8\.0"),
+        ({"rslora": True}, "has use_rslora None, and this run has True"),
+        ({"lora_targets": ["q_proj"]}, "lora_A, and nothing is to learn"),
+        ({"dora": True}, r"holds nothing for .*magnitude"),
+    ],
+)
+def test_an_adapter_of_other_settings_is_not_gone_on_from(
+    lessons: Path, base: Path, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    first = config(lessons, base, tmp_path / "first", method="lora", steps=1)
+    finetune(first)
+    with pytest.raises(RunError, match=said):
+        finetune(
+            config(lessons, base, tmp_path / "x", method="lora", warm_start=first.out, **changes)
+        )
+
+
+def test_an_adapter_of_another_base_is_not_gone_on_from(
+    lessons: Path, base: Path, tmp_path: Path
+) -> None:
+    first = config(lessons, base, tmp_path / "first", method="lora", steps=1)
+    finetune(first)
+    finetune(config(lessons, base, tmp_path / "on", method="lora", warm_start=first.out))
+    other = tmp_path / "other"
+    new_model("1m", len(load_tokenizer(base)), 256, seed=1).save_pretrained(other)
+    save_tokenizer(load_tokenizer(base), other)
+    with pytest.raises(ModelError, match="was trained on another model than --model"):
+        finetune(config(lessons, other, tmp_path / "x", method="lora", warm_start=first.out))
+    with pytest.raises(RunError, match="holds no adapter, and an adapter is to learn"):
+        finetune(config(lessons, base, tmp_path / "y", method="lora", warm_start=other))
+
+
+@pytest.mark.parametrize(
     ("settings", "said"),
     [
         ({"lora_r": 4}, "lora_r is a setting of method lora and qlora, and method is full"),
         ({"method": "lora", "quant": "int8"}, "quant is a setting of method qlora"),
         ({"method": "prefix", "dora": True}, "dora is a setting of method lora and qlora"),
         ({"method": "lora", "freeze_layers": 1}, "freeze_layers is a setting of method full"),
+        ({"optimizer": "mezo", "neftune": 5.0}, "neftune acts where gradients are computed"),
     ],
 )
 def test_settings_of_another_method_are_refused(settings: dict[str, Any], said: str) -> None:

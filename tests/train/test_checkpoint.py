@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from tongwen.config import PretrainConfig
+from tongwen.errors import RunError
 from tongwen.files import PARTIAL
 from tongwen.models import load_model
 from tongwen.testing import tiny_model
 from tongwen.tokenizer import load_tokenizer
+from tongwen.train import checkpoint
 from tongwen.train.checkpoint import (
     Position,
     is_valid,
@@ -92,6 +96,33 @@ def test_what_is_saved_is_loaded(tmp_path: Path, learner: tuple[Optimizer, Model
     after = {**optimizer.masters.weights(), **optimizer.state()}
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_disk_that_does_not_answer_says_nothing_of_a_checkpoint(
+    tmp_path: Path, learner: tuple[Optimizer, ModelFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = save(tmp_path, 3, learner)
+
+    def unread(path: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(checkpoint, "sha256_file", unread)
+    with pytest.raises(RunError, match=r"step-000000003 cannot be read: Input/output error"):
+        newest_valid(tmp_path)
+    assert place.is_dir()
+
+
+def test_a_copy_under_another_name_is_left_alone(
+    tmp_path: Path, learner: tuple[Optimizer, ModelFolder]
+) -> None:
+    place = save(tmp_path, 3, learner)
+    copy = shutil.copytree(place, tmp_path / "step-000000003-copy2")
+    assert newest_valid(tmp_path) == (place, [])
+    save(tmp_path, 4, learner)
+    prune(tmp_path, keep=1, kept_steps=set())
+    assert is_valid(tmp_path / "step-000000004")
+    assert not place.exists()
+    assert copy.is_dir()
 
 
 def test_pruning_keeps_the_newest_and_those_that_are_asked_for(

@@ -56,6 +56,17 @@ def test_without_kernels_the_loss_is_the_same(monkeypatch: pytest.MonkeyPatch) -
     torch.testing.assert_close(*results, rtol=1e-5, atol=1e-5)
 
 
+def test_the_gradient_of_an_fp16_head_may_leave_its_range_before_it_is_divided() -> None:
+    count = 4000
+    hidden_KH = torch.full((count, 4), 60.0, dtype=torch.float16, requires_grad=True)
+    weight_VH = torch.zeros(8, 4, dtype=torch.float16, requires_grad=True)
+    target_K = torch.zeros(count, dtype=torch.int64)
+    (linear_cross_entropy(hidden_KH, weight_VH, target_K) / count).backward()
+    assert weight_VH.grad is not None
+    expected = torch.tensor([60 * (1 / 8 - 1), *[60 / 8] * 7])
+    torch.testing.assert_close(weight_VH.grad[:, 0].float(), expected, rtol=1e-3, atol=0)
+
+
 def test_a_frozen_head_has_no_gradient() -> None:
     hidden_KH = torch.randn(5, 16, requires_grad=True)
     weight_VH = torch.randn(53, 16)

@@ -78,6 +78,17 @@ def test_norm_and_clipping_see_the_gradient_without_the_scale() -> None:
     assert clipped == pytest.approx([0.5, 0.5], rel=1e-3)
 
 
+def test_the_scale_grows_with_steps_and_not_with_looking() -> None:
+    model, batch = tiny_model(), batch_of(0)
+    optimizer = optimizer_of(model, torch.float16)
+    before = optimizer.state()["loss_scale"]
+    optimizer.losses(loss_of(model, batch), [batch])
+    assert math.isfinite(optimizer.gradient_norm(0.0))
+    assert torch.equal(optimizer.state()["loss_scale"], before)
+    optimizer.step(1e-3)
+    assert optimizer.state()["loss_scale"][1] == before[1] + 1
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_a_gradient_that_is_not_finite_is_wrong_where_there_is_no_scale(dtype: torch.dtype) -> None:
     model, batch = tiny_model(), batch_of(0)

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from tongwen import FinetuneConfig, PretrainConfig, finetune, pretrain
-from tongwen.errors import DataError, RunError
+from tongwen.errors import ConfigError, DataError, RunError
 from tongwen.files import sha256_file
 from tongwen.models import load_model
 from tongwen.train.run import read_metrics
@@ -147,7 +147,8 @@ def test_a_damaged_checkpoint_is_passed_over(
     newest.write_bytes(content)
     pretrain(config)
     said = capsys.readouterr().err
-    assert "is damaged; it is removed and passed over" in said
+    assert "is damaged; it is set aside as .damaged-step-000000008 and passed over" in said
+    assert (out / "checkpoints" / ".damaged-step-000000008").is_dir()
     assert "continuing from step 6" in said
     assert weights(out) == weights(run)
 
@@ -155,6 +156,22 @@ def test_a_damaged_checkpoint_is_passed_over(
 def test_other_settings_do_not_continue_a_run(lessons: Path, run: Path) -> None:
     with pytest.raises(RunError, match=r"lr was 0\.003, is now 0\.001"):
         pretrain(pretrain_config(lessons, run, lr=1e-3))
+
+
+def test_a_run_that_has_learned_nothing_begins_anew(lessons: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    model = tmp_path / "model"
+    pretrain(pretrain_config(lessons, model, steps=1))
+    settings: dict[str, Any] = {
+        "data": [lessons / "chat"], "out": out, "model": model, "method": "lora", "steps": 1,
+        "threads": 1,
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match="q_prog"):
+        finetune(FinetuneConfig(**settings, lora_targets=["q_prog"]))
+    (out / "reference").mkdir()
+    finetune(FinetuneConfig(**settings, lora_targets=["q_proj"]))
+    assert not (out / "reference").exists()
+    assert (out / "final").is_dir()
 
 
 def test_moved_data_continue_a_run_and_changed_data_do_not(lessons: Path, tmp_path: Path) -> None:

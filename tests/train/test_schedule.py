@@ -80,7 +80,10 @@ def test_warm_up_in_steps() -> None:
     ("settings", "message"),
     [
         ({"schedule": "wsd", "warmup": 0.9}, "more than the run"),
-        ({"decay_shape": "exponential", "min_lr": 0.0}, "never reaches"),
+        ({"schedule": "wsd", "decay_shape": "exponential", "min_lr": 0.0}, "never reaches"),
+        ({"decay": 0.5}, "decay is a setting of schedule wsd, which is not given"),
+        ({"average_last": 0.5}, "average_last is a setting of average, which is not given"),
+        ({"batch_ramp_parts": 3}, "batch_ramp_parts is a setting of batch_ramp, which is not"),
         ({"decay_data": ["d"]}, "decay_data are for schedule wsd, and schedule is cosine"),
         ({"decay_mix": [1.0]}, "1 weights for the 0 folders"),
     ],
@@ -94,6 +97,13 @@ def test_a_ramp_takes_more_and_more_parts() -> None:
     ramp = Ramp(10, 4)
     assert [len(ramp.of(step)) for step in range(12)] == [1, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4]
     assert ramp.before(10) == 19
+
+
+def test_a_ramp_that_began_with_other_data_goes_on() -> None:
+    whole, rest = Ramp(10, 4), Ramp(10, 4, first=6)
+    assert [len(rest.of(step)) for step in range(8)] == [len(whole.of(6 + s)) for s in range(8)]
+    assert rest.of(0).start == 0
+    assert rest.of(1).start == rest.of(0).stop
 
 
 @given(steps=st.integers(1, 500), parts=st.integers(2, 20), wanted=st.integers(1, 9999))

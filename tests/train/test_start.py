@@ -8,14 +8,17 @@ import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tongwen import FinetuneConfig, PretrainConfig, finetune, pretrain
-from tongwen.data import TokenStore
+from tongwen.config import DataPrepareConfig
+from tongwen.data import TokenStore, data_prepare
 from tongwen.errors import ConfigError, DataError, RunError
 from tongwen.files import sha256_file
 from tongwen.models import context_window, load_model
+from tongwen.train.inputs import planned
 from tongwen.train.run import read_metrics
 from tongwen.train.schedule import learning_rate
 
@@ -113,6 +116,55 @@ def test_an_appended_run_is_resumed_though_the_other_went_on(
     assert weights(cut) == weights(whole)
 
 
+def test_a_finished_run_is_gone_on_from_at_its_end(lessons: Path, tmp_path: Path) -> None:
+    done, out = tmp_path / "done", tmp_path / "on"
+    pretrain(pretraining(lessons, done, steps=4))
+    pretrain(pretraining(lessons, out, append=done, steps=6, eval_every=50))
+    assert [record["step"] for record in steps(out)] == [5, 6]
+    asked = [one for one in read_metrics(out / "metrics.jsonl") if "held_out_loss" in one]
+    assert [one["step"] for one in asked] == [4, 6]
+
+
+def test_the_data_of_the_decay_begin_with_the_decay_of_the_schedule(
+    lessons: Path, tmp_path: Path
+) -> None:
+    """With 4 of 10 steps done and a decay of the last 4, two steps are of `data`."""
+    config = pretraining(
+        lessons, tmp_path, schedule="wsd", decay=0.4, decay_data=[lessons / "chat"],
+        batch_ramp=6, batch_ramp_parts=3, steps=10,
+    )  # fmt: skip
+    lengths = [np.full(200, 10), np.full(200, 10)]
+    whole, _ = planned(config, lengths, [*config.data, lessons / "chat"])
+    rest, _ = planned(config, lengths, [*config.data, lessons / "chat"], done=4)
+    sizes = [sum(map(len, whole.step(step))) for step in range(10)]
+    for step in range(6):
+        groups = np.concatenate(rest.step(step))
+        assert (groups >= 200).all() == (groups >= 200).any() == (step >= 2)
+        assert len(groups) == sizes[4 + step]
+
+
+def test_what_does_not_learn_must_be_that_of_the_model(
+    lessons: Path, run: Path, tmp_path: Path
+) -> None:
+    frozen: dict[str, Any] = {"freeze_layers": 1, "steps": 1}
+    pretrain(pretraining(lessons, tmp_path / "same", model=run, warm_start=run, **frozen))
+    pretrain(pretraining(lessons, tmp_path / "other", model=run, steps=1))
+    with pytest.raises(RunError, match=r"than --model for model\.layers\.0\..*does not learn"):
+        pretrain(
+            pretraining(lessons, tmp_path / "x", model=run, warm_start=tmp_path / "other", **frozen)
+        )
+
+
+def test_another_tokenizer_of_the_same_size_is_refused(
+    lessons: Path, run: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    source: list[str | Path] = [lessons / "chat.jsonl"]
+    data_prepare(DataPrepareConfig(sources=source, out=other, vocab_size=500, max_length=256))
+    with pytest.raises(RunError, match="has another tokenizer than the data of this run"):
+        pretrain(pretraining(lessons, tmp_path / "x", data=[other], warm_start=run))
+
+
 def test_nothing_left_to_do_and_other_models_are_refused(
     lessons: Path, run: Path, tmp_path: Path
 ) -> None:
@@ -130,6 +182,9 @@ def test_a_longer_window_is_learned_and_kept(lessons: Path, run: Path, tmp_path:
     pretrain(pretraining(lessons, out, model=run, context=1024, rope="yarn", steps=2))
     assert context_window(out) == 1024
     assert load_model(out, torch.float32).config.rope_parameters["rope_type"] == "yarn"
+    dynamic: dict[str, Any] = {"data": [lessons / "text.jsonl"], "context": 1024, "rope": "dynamic"}
+    pretrain(pretraining(lessons, tmp_path / "dynamic", model=run, steps=1, **dynamic))
+    assert int(TokenStore.open(tmp_path / "dynamic" / "data", "train").lengths.max()) == 256
     # What changes with the length at hand is not trained beyond the window of training.
     with pytest.raises(DataError, match="more than the 16 that the model can see"):
         pretrain(pretraining(lessons, tmp_path / "short", size="1m", context=16, steps=1))
@@ -162,8 +217,11 @@ def test_rows_make_a_batch(lessons: Path, run: Path, tmp_path: Path) -> None:
     assert len(steps(out)) == 2 * (len(TokenStore.open(lessons / "chat", "train")) // 48)
 
 
-def test_trackers_are_told_every_number(
-    lessons: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_trackers_are_told_every_number_until_they_break(
+    lessons: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     told: list[tuple[int, dict[str, float]]] = []
     fake = types.ModuleType("swanlab")
@@ -175,6 +233,14 @@ def test_trackers_are_told_every_number(
     losses = [(step, numbers["loss"]) for step, numbers in told if "loss" in numbers]
     assert losses == [(one["step"], one["loss"]) for one in steps(tmp_path / "told")]
     assert not any(isinstance(value, str) for _, numbers in told for value in numbers.values())
+
+    def broken(*_: object, **__: object) -> None:
+        raise ConnectionError("no network")
+
+    fake.log = broken  # type: ignore[attr-defined]
+    pretrain(pretraining(lessons, tmp_path / "broken", steps=2, track=["swanlab"]))
+    said = capsys.readouterr().err
+    assert said.count("--track swanlab is told nothing more: no network") == 1
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match="needs the package wandb"):
         pretrain(pretraining(lessons, tmp_path / "no", steps=2, track=["wandb"]))

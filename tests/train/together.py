@@ -62,16 +62,17 @@ def every_method(lessons: Path, out: Path, model: Path) -> None:
     """Learn in every way, whole and in shards."""
     for name, (verb, changes) in METHODS.items():
         data = out / "pairs.jsonl" if verb == "align" else lessons / "chat"
-        kind, learn = (AlignConfig, align) if verb == "align" else (FinetuneConfig, finetune)
+        kind: Any = AlignConfig if verb == "align" else FinetuneConfig
+        learn: Any = align if verb == "align" else finetune
         for shard in ("none", "full"):
             if shard == "full" and (name not in SHARDABLE or world() == 1):
                 continue
-            config: Any = kind(
+            config = kind(
                 data=[data], out=out / f"{name}-{shard}-{world()}", model=model, steps=HALF,
                 batch_tokens=600, micro_batch_tokens=200, threads=1, eval_every=HALF,
                 precision="fp32", shard=shard, **changes,
             )  # fmt: skip
-            learn.__wrapped__(config)  # type: ignore[attr-defined]
+            learn.__wrapped__(config)
 
 
 def place_of(run: Path, step: int) -> Path:

@@ -24,6 +24,8 @@ from tongwen.train.batch import Batch, Whole
 from tongwen.train.objective import Loss, Objective
 
 DISCOPOP_TAU = 0.05
+CERTAIN = 1e-6
+"""-log p per token, in nats, below which an answer counts as certain."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +163,8 @@ def simpo(config: AlignConfig) -> Method:
 
 
 def _log_odds(logp_P: Tensor) -> Tensor:
-    """log p/(1 - p) from log p."""
-    return logp_P - torch.log(-torch.expm1(logp_P))
+    """log p/(1 - p) from log p, which is kept off 0: a certain answer has infinite odds."""
+    return logp_P - torch.log(-torch.expm1(logp_P.clamp(max=-CERTAIN)))
 
 
 def _both(gap_P: Tensor, smoothing: float) -> Tensor:

@@ -29,6 +29,7 @@ from tongwen.engine.local import LocalEngine
 from tongwen.files import write_whole
 from tongwen.models import PACKED, load_model
 from tongwen.train.batch import Batch, Items, Whole, Work, pack
+from tongwen.train.checkpoint import all_checkpoints, step_of
 from tongwen.train.heldout import spread
 from tongwen.train.loop import Exam, Learner
 from tongwen.train.mix import Ints
@@ -127,7 +128,7 @@ class Rollouts:
     def step(self, step: int) -> Work:
         """The micro-batches of step `step`."""
         first = step - step % self._config.grpo_updates
-        rollouts, old = self._drawn(first)
+        rollouts, old = self._drawn(first, self._plan.step(step))
         batches = [self._batch(rows) for rows in self._rows(rollouts)]
         if old is not None:
             for batch, logps in zip(batches, old, strict=True):
@@ -136,16 +137,18 @@ class Rollouts:
         trained, groups = (sum(column) for column in zip(*counts, strict=True))
         return Work(batches, Whole(step=step, trained=trained, groups=groups))
 
-    def _drawn(self, first: int) -> tuple[list[Rollout], list[list[float]] | None]:
+    def _drawn(
+        self, first: int, parts: Sequence[Ints]
+    ) -> tuple[list[Rollout], list[list[float]] | None]:
         """The answers begun at a step, and log p of each row's tokens then, if others need it."""
         if self._config.grpo_updates == 1:
-            return self._draw(first), None
+            return self._draw(first, parts), None
         folder = self._run.folder / "rollouts"
         path = folder / f"step-{first:09}-{rank()}.json"
         if path.exists():
             told = json.loads(path.read_text(encoding="utf-8"))
             return [Rollout(**one) for one in told["rollouts"]], told["old"]
-        rollouts = self._draw(first)
+        rollouts = self._draw(first, parts)
         with resting(self._model):
             old = [
                 token_logps(self._model, self._batch(rows)).tolist()
@@ -157,8 +160,8 @@ class Rollouts:
         write_whole(path, json.dumps(record) + "\n")
         return rollouts, old
 
-    def _draw(self, first: int) -> list[Rollout]:
-        mine, idle = share(self._plan.step(first))
+    def _draw(self, first: int, parts: Sequence[Ints]) -> list[Rollout]:
+        mine, idle = share(parts)
         return (
             []
             if idle and len(mine) == 1
@@ -216,8 +219,7 @@ def _reference(config: AlignConfig, model: PreTrainedModel) -> PreTrainedModel |
 
 def _forget(folder: Path, checkpoints: Path, updates: int) -> None:
     """Remove answers that no checkpoint can need any more."""
-    steps = [int(path.name.removeprefix("step-")) for path in checkpoints.glob("step-*[0-9]")]
-    needed = min(steps, default=0)
+    needed = min(map(step_of, all_checkpoints(checkpoints)), default=0)
     for path in folder.glob("step-*.json"):
         if int(path.stem.split("-")[1]) + updates <= needed:
             path.unlink()

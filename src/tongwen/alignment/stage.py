@@ -41,7 +41,7 @@ def align_stage(config: AlignConfig) -> Stage:
     config = config.resolved()
     check_method(config, config.model)
     window = window_of(config, config.model)
-    folders = prepared(config, config.model, config.context or window)
+    folders = prepared(config, config.model, min(config.context or window, window))
     tokenizer = shared_tokenizer(folders, config.model)
     prompts = held_out_prompts(folders)
     judge = config.objective == "reward"
@@ -79,6 +79,7 @@ def align_stage(config: AlignConfig) -> Stage:
         costs=costs,
         lesson=lesson,
         beside=config.reference,
+        updates=config.grpo_updates,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -22,6 +23,10 @@ Verifier = Literal["exact", "contains", "number", "format", "length"]
 BETAS: dict[Objective, float] = {"dpo": 0.1, "simpo": 2.0, "kto": 0.1, "grpo": 0.0}
 COMPARING: tuple[Objective, ...] = ("dpo", "kto", "grpo")
 """Objectives that compare the model with a reference."""
+NORMALISED_BETA = 5.0
+"""What Tülu 3 (arXiv:2411.15124) takes for beta where log ratios are means over tokens."""
+SMOOTHED: tuple[DpoLoss, ...] = ("sigmoid", "sigmoid_norm", "robust", "exo_pair")
+"""Losses of dpo that know of label smoothing."""
 
 
 class AlignConfig(TrainConfig):
@@ -36,13 +41,13 @@ class AlignConfig(TrainConfig):
     weight_decay: Weight = 0.0
     """Decoupled weight decay of matrices; norms and embeddings have none."""
     beta: Weight | None = None
-    """Scale of rewards in dpo, kto (0.1 if not given) and simpo (2), weight of grpo's KL (0)."""
+    """Scale of rewards: by default 0.1, in sigmoid_norm 5, in simpo 2. Weight of grpo's KL: 0."""
     reference: Path | None = None
     """Model that dpo, kto and grpo compare with, instead of the starting model."""
     dpo_loss: DpoLoss = "sigmoid"
     """Loss of dpo: sigmoid is the paper's, sigmoid_norm that of means over tokens."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=0.5)] = 0.0
-    """Probability that a pair is judged the wrong way round, in dpo."""
+    """Probability that a pair is judged wrongly, in sigmoid, sigmoid_norm, robust and exo_pair."""
     sft_weight: Weight = 0.0
     """Weight of the plain loss on chosen answers beside dpo's (RPO); 1 is usual."""
     orpo_lambda: Rate = 0.1
@@ -102,8 +107,41 @@ class AlignConfig(TrainConfig):
             raise ValueError(f"grpo generates with whole weights, and shard is {self.shard}")
         if ("format" in self.verify) != (self.verify_format is not None):
             raise ValueError("the reward `format` and verify_format go together")
+        try:
+            re.compile(self.verify_format or "")
+        except re.error as error:
+            raise ValueError(
+                f"verify_format {self.verify_format!r} is no regular expression: {error}"
+            ) from None
         if self.dpo_loss == "exo_pair" and self.label_smoothing == 0:
             raise ValueError("the loss exo_pair needs label_smoothing above 0, such as 0.001")
+        if self.label_smoothing and self.dpo_loss not in SMOOTHED:
+            raise ValueError(f"the loss {self.dpo_loss} knows no label_smoothing")
+        return self
+
+    @model_validator(mode="after")
+    def _what_it_learns_beside(self) -> Self:
+        if self.objective == "reward" and self.method != "full":
+            raise ValueError(f"a reward model is trained with method full, not {self.method}")
+        if self.objective in ("dpo", "kto") and self.method == "prefix" and self.reference is None:
+            raise ValueError(
+                f"{self.objective} would compare with the model behind a random prefix; give the "
+                "model as reference"
+            )
+        if self.objective == "grpo" and self.strength > 0 and self.method == "qlora":
+            raise ValueError("beta compares with whole weights, and those of qlora are rounded")
+        if (
+            self.objective == "grpo"
+            and self.strength > 0
+            and self.warm_start is not None
+            and self.reference is None
+        ):
+            raise ValueError(
+                "beta would compare with the model before warm_start; give what it starts from "
+                "as reference"
+            )
+        if self.grpo_updates > 1 and (self.decay_data is not None or self.batch_ramp is not None):
+            raise ValueError("decay_data and batch_ramp go with grpo_updates 1 alone")
         return self
 
     def resolved(self) -> Self:
@@ -113,7 +151,11 @@ class AlignConfig(TrainConfig):
     @property
     def strength(self) -> float:
         """`beta`, or what the objective's paper takes for it; 0 where it has none."""
-        return BETAS.get(self.objective, 0.0) if self.beta is None else self.beta
+        if self.beta is not None:
+            return self.beta
+        if self.objective == "dpo" and self.dpo_loss == "sigmoid_norm":
+            return NORMALISED_BETA
+        return BETAS.get(self.objective, 0.0)
 
 
 PAIRS: tuple[Objective, ...] = ("dpo",)

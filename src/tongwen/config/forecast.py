@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from tongwen.config.adapter import AdapterConfig
+from tongwen.config.align import Objective
 from tongwen.config.base import Count, Positive, Rate, Seed, VocabSize
 from tongwen.config.optimizer import OptimizerConfig
 from tongwen.config.processes import ProcessesConfig
@@ -27,18 +28,22 @@ class ForecastConfig(AdapterConfig, OptimizerConfig, ProcessesConfig):
     """Tokens of a new model's vocabulary; without it that of `data`, or what suits the size."""
     stage: Literal["pretrain", "finetune", "align"] | None = None
     """What the training is; without it, fine-tuning of a `model` and pretraining of a `size`."""
+    objective: Objective | None = None
+    """What `stage` align learns by; without it dpo."""
     data: Annotated[list[Path], Field(min_length=1)] | None = None
     """Prepared folders, counted exactly, or raw files, of which the tokens are estimated."""
     tokens: Positive | None = None
     """Tokens of the training data, where there is no `data` yet."""
     context: Annotated[int, Field(ge=16)] | None = None
-    """Longest item in tokens, where there is no `data` yet; without it the model's window."""
+    """Items in tokens, without prepared `data`; else the model's window, 512 of a new model."""
     steps: Positive | None = None
     """Optimiser steps; without it they follow from `epochs`."""
     epochs: Rate = 1.0
     """Passes over the training data."""
     batch_tokens: Positive = 8192
     """Tokens in one optimiser step."""
+    batch_rows: Positive | None = None
+    """Items in one optimiser step, instead of tokens."""
     micro_batch_tokens: Positive = 8192
     """Tokens in one forward pass."""
     seed: Seed = 0
@@ -58,4 +63,6 @@ class ForecastConfig(AdapterConfig, OptimizerConfig, ProcessesConfig):
     def _something_to_train(self) -> Self:
         if self.run is None and (self.model is None) == (self.size is None):
             raise ValueError("give one of run, model and size")
+        if self.objective is not None and self.stage not in (None, "align"):
+            raise ValueError(f"objective is a setting of stage align, and stage is {self.stage}")
         return self

@@ -15,6 +15,12 @@ Schedule = Literal["cosine", "linear", "constant", "wsd"]
 Shape = Literal["linear", "cosine", "sqrt", "exponential"]
 Momentum = Annotated[float, Field(ge=0.0, lt=1.0)]
 
+# Settings that say nothing without another one.
+NEEDS = {
+    "decay": "schedule", "decay_shape": "schedule", "average_decay": "average",
+    "average_last": "average", "batch_ramp_parts": "batch_ramp",
+}  # fmt: skip
+
 
 class OptimizerConfig(Config):
     """How weights move along their gradients."""
@@ -61,6 +67,15 @@ class OptimizerConfig(Config):
     """Compute precision; auto takes bf16 where its matrix products are faster here."""
     checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: slower, smaller."""
+
+    @model_validator(mode="after")
+    def _no_setting_without_use(self) -> Self:
+        for name, other in NEEDS.items():
+            used = self.schedule == "wsd" if other == "schedule" else getattr(self, other)
+            if not used and getattr(self, name) != type(self).model_fields[name].default:
+                needed = "schedule wsd" if other == "schedule" else other
+                raise ValueError(f"{name} is a setting of {needed}, which is not given")
+        return self
 
     @model_validator(mode="after")
     def _schedule_fits(self) -> Self:

@@ -13,11 +13,11 @@ class ProcessesConfig(Config):
     """How a run is divided among processes."""
 
     nproc: Positive = 1
-    """Processes on this machine, one per GPU or a few per CPU; the batch is divided among them."""
+    """Processes on this machine, a few per CPU; the batch is divided among them."""
     shard: Literal["none", "full"] = "none"
     """Every process holds all weights and moments, or (full) its share of them, as FSDP does."""
     offload: bool = False
-    """Keep the share of weights and moments of `shard full` in the memory of the CPU, as ZeRO-3."""
+    """Keep the shares of `shard full` in the CPU's memory, off a GPU; on a CPU nothing changes."""
 
     @model_validator(mode="after")
     def _offload_a_share(self) -> Self:

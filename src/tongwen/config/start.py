@@ -27,6 +27,12 @@ class StartConfig(Config):
     """Name of the run in those services; without one, that of the run folder."""
 
     @model_validator(mode="after")
+    def _no_name_without_tracker(self) -> Self:
+        if self.track_name is not None and self.track is None:
+            raise ValueError("track_name is the name in the services of track, and none is given")
+        return self
+
+    @model_validator(mode="after")
     def _starts_in_one_way(self) -> Self:
         if self.warm_start is not None and self.append is not None:
             raise ValueError("warm_start and append are given together, and a run starts once")

@@ -77,6 +77,15 @@ class TrainConfig(OptimizerConfig, StartConfig, ContextConfig, ProcessesConfig, 
             )
         return self
 
+    @model_validator(mode="after")
+    def _what_is_drawn_is_used(self) -> Self:
+        drawn = [name for name in ("neftune", "lora_dropout") if getattr(self, name)]
+        if self.optimizer == "mezo" and drawn:
+            raise ValueError(
+                f"{drawn[0]} acts where gradients are computed, and optimizer mezo computes none"
+            )
+        return self
+
 
 class PretrainConfig(TrainConfig):
     """Train a language model on text, from scratch or from a model folder."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from tongwen.config import ForecastConfig
-from tongwen.forecasts.case import Case, case_of, with_run
+from tongwen.forecasts.case import Case, case_of, not_counted, with_run
 from tongwen.forecasts.cost import disk_bytes, efficiency
 from tongwen.forecasts.fit import proposals
 from tongwen.forecasts.result import Forecast
@@ -36,14 +36,21 @@ def forecast(config: ForecastConfig) -> Forecast:
         steps=case.steps,
         disk=disk_bytes(case.anatomy, recipe, case.config.keep),
         disk_free_bytes=float(shutil.disk_usage(".").free),
-        assumptions=_assumptions(case),
+        assumptions=[*_assumptions(case), *map(_passed_over, not_counted(config))],
         proposals=proposals(case) if case.config.fit else None,
     )
 
 
 def _stage(config: ForecastConfig) -> str:
     """What the training is called."""
+    if config.objective is not None:
+        return "align"
     return config.stage or ("pretrain" if config.model is None else "finetune")
+
+
+def _passed_over(name: str) -> str:
+    """A setting that changes nothing of the forecast, though it does of the training."""
+    return f"{name} as if it were not given"
 
 
 def _assumptions(case: Case) -> list[str]:

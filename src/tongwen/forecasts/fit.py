@@ -34,8 +34,9 @@ def proposals(case: Case) -> list[Proposal]:
 def _methods(case: Case) -> Iterator[Change]:
     yield {}
     now = case.config.method
-    # An adapter over a new model would teach it nothing.
-    if now in METHODS and case.config.model is not None:
+    # An adapter over a new model would teach it nothing, and a judge is trained in full.
+    judge = case.config.objective == "reward"
+    if now in METHODS and case.config.model is not None and not judge:
         yield from ({"method": method} for method in METHODS[METHODS.index(now) + 1 :])
 
 

@@ -56,7 +56,8 @@ class Machine:
 def machine(name: str, threads: int, precision: Precision) -> Machine:
     """The machine that a name stands for: its words in any order, as many as single it out."""
     if name == HERE:
-        return _this_card() if torch.cuda.is_available() else _this_processor(threads, precision)
+        # A card that is here is not looked for: training computes on the processor.
+        return _this_processor(threads, precision)
     words = set(_words(name))
     found = [known for known in _table() if words <= set(_words(known))]
     exact = [known for known in found if set(_words(known)) == words]
@@ -92,18 +93,6 @@ def _named(name: str) -> Machine:
         card=not entry.get("processor", False),
         link=entry.get("bandwidth_gb", 0.0) * 1e9,
     )
-
-
-def _this_card() -> Machine:
-    name = torch.cuda.get_device_name()
-    memory = torch.cuda.get_device_properties(0).total_memory
-    try:
-        known = machine(name, 0, "auto")
-    except ConfigError as error:
-        raise ConfigError(
-            f"the speed of this card, {name}, is not known", "give a --machine that is like it"
-        ) from error
-    return Machine(name, float(memory), known.peaks, card=True, link=known.link)
 
 
 def _this_processor(threads: int, precision: Precision) -> Machine:

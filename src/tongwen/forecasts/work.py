@@ -7,7 +7,7 @@ is taken as items of full length.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -15,10 +15,11 @@ from typing import Protocol
 import numpy as np
 
 from tongwen.config import ForecastConfig
+from tongwen.config.align import COMPARING
 from tongwen.data import TokenStore, load_manifest
 from tongwen.data.manifest import MANIFEST
 from tongwen.models.recipe import Load
-from tongwen.train.footprint import heaviest, laid_out
+from tongwen.train.footprint import heaviest, laid_out, tokens_looked_at
 from tongwen.train.mix import Ints
 from tongwen.train.plan import Plan
 
@@ -26,6 +27,9 @@ BYTES_PER_TOKEN = 4.0
 """UTF-8 bytes that a token stands for, about, in Chinese and in English."""
 MANY = 10**6
 """Micro-batches of different sizes, where items of unknown lengths will make them."""
+
+
+SPLITS = ("train", "held_out")
 
 
 class Work(Protocol):
@@ -38,6 +42,10 @@ class Work(Protocol):
     @property
     def longest(self) -> int:
         """Tokens of the longest group of items."""
+
+    @property
+    def mean(self) -> float:
+        """Tokens of a group of items, on average."""
 
     @property
     def trained_share(self) -> float:
@@ -59,6 +67,8 @@ class Counted:
     seed: int = 0
     group: int = 1
     """Items that stay together: 2 for pairs of preferences."""
+    compared: bool = False
+    """Whether all items are looked at once for a reference."""
 
     @cached_property
     def lengths(self) -> Ints:
@@ -77,6 +87,11 @@ class Counted:
         """Tokens of the longest group of items."""
         return int(self.lengths.max())
 
+    @property
+    def mean(self) -> float:
+        """Tokens of a group of items, on average."""
+        return float(self.lengths.mean())
+
     @cached_property
     def trained_share(self) -> float:
         """Share of the tokens that carry loss."""
@@ -92,7 +107,15 @@ class Counted:
         """The largest micro-batch, cut as training cuts it."""
         plan = Plan(self.lengths, batch_tokens, micro_batch_tokens, self.seed)
         steps = _steps or plan.steps_per_epoch
-        return heaviest(plan, self.lengths, steps, self.trained_share)
+        load = heaviest(plan, self.lengths, steps, self.trained_share)
+        return replace(load, looked=-(-self.looked // micro_batch_tokens))
+
+    @property
+    def looked(self) -> int:
+        """Tokens that only go forward."""
+        splits = [load_manifest(folder).splits for folder in self.folders]
+        train, held_out = (sum(one[name].tokens for one in splits) for name in SPLITS)
+        return tokens_looked_at(train, held_out, compared=self.compared)
 
 
 @dataclass(frozen=True)
@@ -102,6 +125,11 @@ class Supposed:
     tokens: float
     longest: int
     trained_share: float = 1.0
+
+    @property
+    def mean(self) -> float:
+        """Tokens of a group of items."""
+        return float(self.longest)
 
     @property
     def square_length(self) -> float:
@@ -118,9 +146,11 @@ class Supposed:
 
 def work_of(config: ForecastConfig, context: int) -> Work:
     """The work that the data of a training, or a number of tokens, stands for."""
-    data, group = config.data or [], 2 if config.stage == "align" else 1
+    data = config.data or []
+    objective = config.objective or ("dpo" if config.stage == "align" else None)
+    group = 1 if objective in (None, "kto") else 2
     if data and all((path / MANIFEST).is_file() for path in data):
-        return Counted(tuple(data), config.seed, group)
+        return Counted(tuple(data), config.seed, group, objective in COMPARING)
     tokens = sum(_size(path) for path in data) / BYTES_PER_TOKEN
     return Supposed(tokens or config.tokens or 0.0, context * group)
 

@@ -91,12 +91,16 @@ def peft_weights(model: PreTrainedModel, weights: Weights) -> Weights:
 
 
 def own_weights(model: PreTrainedModel, stored: Weights) -> Weights:
-    """The weights of an adapted model by our names, from what `peft_weights` made of them."""
+    """The weights of an adapter by our names, from what `peft_weights` made of them.
+
+    All of them, whether `model` has a place for them or not; of tied embeddings and head, one.
+    """
     if PREFIX_KEY in stored:
         return prefix_weights(stored[PREFIX_KEY], model)
+    once = {name for name, _ in model.named_parameters()}
+    second = {name for name, _ in model.named_parameters(remove_duplicate=False)} - once
     weights = {own_name(key): tensor for key, tensor in stored.items()}
-    learning = [name for name, p in model.named_parameters() if p.requires_grad]
-    return {name: weights[name] for name in learning}
+    return {name: tensor for name, tensor in weights.items() if name not in second}
 
 
 def peft_name(name: str) -> str:
@@ -136,16 +140,21 @@ def alpha_of(settings: dict[str, Any], module: str) -> float:
 
 def check_base(adapter: Path, base: Path) -> Quant | None:
     """Refuse a base model that is not the adapter's; how the base was quantised in training."""
-    path = adapter / BASE
-    if not path.is_file():
+    told = told_base(adapter)
+    if told is None:
         return None
-    told = Base(**json.loads(path.read_text(encoding="utf-8")))
     if Base.of(base, told.quant) != told:
         raise ModelError(
             f"the adapter in {adapter} was trained on another model than the one in {base}",
             "its weights have another sha256; give the base model that it was trained on",
         )
     return told.quant
+
+
+def told_base(adapter: Path) -> Base | None:
+    """The base model that an adapter folder of ours tells; those of others tell none."""
+    path = adapter / BASE
+    return Base(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 
 def read_settings(adapter: Path) -> dict[str, Any]:

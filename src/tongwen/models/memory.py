@@ -1,6 +1,6 @@
 """What training keeps in memory, by kind and by phase, counted from shapes alone.
 
-Used before a run (`tongwen forecast`, and the plan that training prints), nowhere inside it. What a
+Used before a run, by `tongwen forecast`, and nowhere inside it. What a
 layer keeps for its backward pass is the table of `models/activations.py`; everything else is here.
 
 A training has several peaks, and which of them is the highest depends on its settings:
@@ -30,10 +30,12 @@ CHUNK_BYTES = 2**28
 PROGRAM = 400e6
 """The process itself: Python, torch, transformers and what they load, without any tensor. It is
 measured (`benchmarks/forecast.py`), as nothing in the settings says it."""
-PRODUCTS, ADAPTER_PRODUCTS, PRODUCT_BYTES, MOST_PRODUCTS = 15, 12, 0.64e6, 1700
-"""Matrix products of a micro-batch that differ in shape, and those of adapters besides; what oneDNN
-keeps of each that it has seen in bf16, compiled for that shape; and of how many (measured; in fp32
-it keeps nothing)."""
+PRODUCTS, FORWARD_PRODUCTS = (15, 14), (5, 8)
+"""Matrix products of a micro-batch that differ in shape, and those of adapters besides; and how
+many of each are of the forward pass."""
+PRODUCT_BYTES, MOST_PRODUCTS = 0.64e6, 1700
+"""What oneDNN keeps of a product in bf16, compiled for its shape, and of how many products. Both
+are measured; in fp32 it keeps nothing."""
 CONTEXT = 0.8 * 2**30
 """The driver's context on a card, and the work space of its matrix library."""
 CARD_RESERVE = 0.10
@@ -111,10 +113,10 @@ def _ours(anatomy: Anatomy, recipe: Recipe, load: Load) -> Memory:
         "update": fixed | {"gradients": max(before, gradients) + arising * bool(before)},
     }
     # What a layer took and gave back, in every pass, lies in pieces between what is kept; and the
-    # logits find a new place once the state was born in their old one.
-    passes = 2 if recipe.checkpointing else 1
-    pieces = passes * (kept + layer_work(anatomy, recipe, load))
-    pieces += min(gradients, _logits(anatomy, recipe, load))
+    # largest tensors find a new place once the state was born in their old one.
+    piece = kept + layer_work(anatomy, recipe, load)
+    largest = max(_logits(anatomy, recipe, load), 2 * head)
+    pieces = piece * (2 if recipe.checkpointing else 1) + max(piece, min(gradients, largest))
     for name in ("forward", "backward"):
         phases[name]["allocator"] = CARD_RESERVE * (stored + loss) if recipe.card else pieces
     return Memory(phases, state * away)
@@ -145,8 +147,9 @@ def _kernels(recipe: Recipe, load: Load) -> float:
     """What the matrix library keeps of the shapes that it has seen on a processor."""
     if recipe.precision == "fp32":
         return 0.0
-    products = PRODUCTS + ADAPTER_PRODUCTS * (recipe.adapter.method != "full")
-    return PRODUCT_BYTES * min(MOST_PRODUCTS, products * load.shapes)
+    kinds = 1 if recipe.adapter.method == "full" else 2
+    products = sum(PRODUCTS[:kinds]) * load.shapes + sum(FORWARD_PRODUCTS[:kinds]) * load.looked
+    return PRODUCT_BYTES * min(MOST_PRODUCTS, products)
 
 
 def _weights(anatomy: Anatomy, recipe: Recipe) -> float:

@@ -33,6 +33,8 @@ class Load:
     """Sum of the squared lengths of the documents in that layout."""
     shapes: int = 1
     """Micro-batches of different sizes in the whole run."""
+    looked: int = 0
+    """The same of those that only go forward: evaluation, and the reference of preferences."""
 
 
 @dataclass(frozen=True)

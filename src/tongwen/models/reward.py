@@ -21,7 +21,7 @@ from transformers import (
 from tongwen.errors import ModelError
 from tongwen.models.attention import Packing
 from tongwen.models.fast import packed_hidden
-from tongwen.models.folder import resolve_model
+from tongwen.models.folder import is_adapter, resolve_model
 from tongwen.models.loading import load_model
 
 SCORED = "ForSequenceClassification"
@@ -54,16 +54,29 @@ def new_reward_model(folder: Path, tokenizer: PreTrainedTokenizerFast) -> PreTra
 def load_reward_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
     """Load a reward model from a model or run folder."""
     place = resolve_model(folder)
-    config = AutoConfig.from_pretrained(place, local_files_only=True, trust_remote_code=False)
-    [architecture] = config.architectures or [""]
-    if not architecture.endswith(SCORED) or config.num_labels != 1:
+    if is_adapter(place):
         raise ModelError(
-            f"{place} is no reward model: its architecture is {architecture or 'not told'}",
+            f"{place} is an adapter, and no reward model",
             "`tongwen align --objective reward` makes one",
         )
-    model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
-        place, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
-    )
+    try:
+        config = AutoConfig.from_pretrained(place, local_files_only=True, trust_remote_code=False)
+        names = config.architectures or ["not told"]
+        if not names[0].endswith(SCORED) or config.num_labels != 1:
+            raise ModelError(
+                f"{place} is no reward model: its architecture is {names[0]}",
+                "`tongwen align --objective reward` makes one",
+            )
+        model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(
+            place, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
+    except ModelError:
+        raise
+    except Exception as error:  # the library's own errors have no common class
+        raise ModelError(
+            f"the reward model in {place} cannot be loaded: {str(error).splitlines()[0]}",
+            "its files are damaged, incomplete, or of an architecture that is not supported",
+        ) from error
     model.eval()
     return model
 

@@ -6,11 +6,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from safetensors.torch import load_file
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tongwen.config import AdapterConfig, TrainConfig
-from tongwen.errors import ConfigError
+from tongwen.errors import ConfigError, ModelError, RunError
 from tongwen.models.adapter import adapt
 from tongwen.models.adapter_folder import (
     BASE,
@@ -19,9 +18,12 @@ from tongwen.models.adapter_folder import (
     adapter_settings,
     own_weights,
     peft_weights,
+    read_settings,
+    read_weights,
+    told_base,
 )
 from tongwen.models.draws import Draws
-from tongwen.models.folder import ADAPTER_CONFIG
+from tongwen.models.folder import ADAPTER_CONFIG, is_adapter
 from tongwen.models.loading import whole_model
 from tongwen.models.tensors import write_tensors
 from tongwen.train.batch import Batch, Whole
@@ -34,6 +36,9 @@ from tongwen.train.folders import (
     write_files,
 )
 from tongwen.train.objective import Loss, Objective
+
+# What the weights of an adapter mean nothing without, as adapter_config.json calls it.
+MEANING = ("peft_type", "r", "lora_alpha", "alpha_pattern", "use_rslora")
 
 
 class AdapterFolder:
@@ -50,9 +55,11 @@ class AdapterFolder:
     ) -> None:
         self._model = model
         quant = config.quant if config.method == "qlora" else None
+        self._base = Base.of(base, quant)
+        self._settings = adapter_settings(model, config, base)
         self._beside = tokenizer_files(tokenizer) | {
-            ADAPTER_CONFIG: _json(adapter_settings(model, config, base)),
-            BASE: _json(asdict(Base.of(base, quant))),
+            ADAPTER_CONFIG: _json(self._settings),
+            BASE: _json(asdict(self._base)),
         }
 
     def write(self, folder: Path, weights: Weights) -> Hashes:
@@ -64,8 +71,30 @@ class AdapterFolder:
         }
 
     def read(self, folder: Path) -> Weights:
-        """The weights of a folder that `write` filled, by parameter name."""
-        return own_weights(self._model, load_file(folder / self.weights_file))
+        """The weights of an adapter of the same base and meaning, by parameter name."""
+        self._check(folder)
+        return own_weights(self._model, read_weights(folder))
+
+    def _check(self, folder: Path) -> None:
+        if not is_adapter(folder):
+            raise RunError(
+                f"{folder} holds no adapter, and an adapter is to learn",
+                "give an adapter, or a run of the same method; a whole model is given as --model",
+            )
+        told = told_base(folder)
+        if told is not None and told.sha256 != self._base.sha256:
+            raise ModelError(
+                f"the adapter in {folder} was trained on another model than --model",
+                "its weights have another sha256; give the base model that it was trained on",
+            )
+        settings = read_settings(folder)
+        for name in MEANING:
+            theirs, ours = settings.get(name) or None, self._settings.get(name) or None
+            if theirs != ours:
+                raise RunError(
+                    f"the adapter in {folder} has {name} {theirs}, and this run has {ours}",
+                    "give the settings of the adapter, or another one",
+                )
 
 
 def check_method(config: TrainConfig, base: Path | None) -> None:

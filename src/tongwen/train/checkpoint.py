@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -107,7 +108,9 @@ def newest_valid(checkpoints: Path) -> tuple[Path | None, list[Path]]:
 
 def all_checkpoints(checkpoints: Path) -> list[Path]:
     """What passes for a checkpoint by its name, oldest first."""
-    return sorted(checkpoints.glob("step-*[0-9]"))
+    # A copy that someone made under another name is left alone.
+    places = checkpoints.glob("step-*")
+    return sorted(place for place in places if re.fullmatch(r"step-\d{9}", place.name))
 
 
 def step_of(place: Path) -> int:
@@ -116,15 +119,31 @@ def step_of(place: Path) -> int:
 
 
 def is_valid(place: Path) -> bool:
-    """Whether the record of a checkpoint is as it was written, and every file as it says."""
+    """Whether the record of a checkpoint is as it was written, and every file as it says.
+
+    A disk that does not answer says nothing of that, and is a RunError.
+    """
     try:
         record = _record(place)
         hashes: Hashes = record["sha256"]
         return record["step"] == step_of(place) and all(
             sha256_file(place / name) == sha for name, sha in hashes.items()
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return False
+    except OSError as error:
+        raise RunError(
+            f"checkpoint {place} cannot be read: {error.strerror or error}",
+            "nothing was changed; run the same command again where its files can be read",
+        ) from error
+
+
+def set_aside(place: Path) -> Path:
+    """Rename a damaged checkpoint, so that it passes for none; returns where it lies now."""
+    aside = place.with_name(f".damaged-{place.name}")
+    if aside.exists():
+        shutil.rmtree(aside)
+    return place.replace(aside)
 
 
 def prune(checkpoints: Path, keep: int, kept_steps: set[int]) -> None:

@@ -1,21 +1,15 @@
-"""What a run takes in memory, told from its plan before it starts.
+"""The heaviest micro-batch of a run, found by cutting the steps as training will cut them.
 
-The arithmetic is `models/memory.py`; here is what it needs of a run: the heaviest micro-batch,
-found by cutting the steps as training will cut them.
+It is what the arithmetic of `models/memory.py` needs of a run.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from tongwen.config import TrainConfig
 from tongwen.models import Packing
-from tongwen.models.anatomy import anatomy_of
-from tongwen.models.memory import Memory, training_memory
-from tongwen.models.recipe import Load, recipe_of
-from tongwen.native import kernels
+from tongwen.models.recipe import Load
+from tongwen.train.loop import EVAL_TOKENS_AT_ENDS
 from tongwen.train.mix import Ints
 from tongwen.train.plan import Groups
 
@@ -23,22 +17,9 @@ MOST_STEPS = 2000
 """Steps that are looked at, evenly from a run of more."""
 
 
-def footprint(
-    model_config: Any, config: TrainConfig, plan: Groups, lengths: Ints, steps: int, trained: float
-) -> Memory:
-    """The memory of one process of a run.
-
-    Args:
-        model_config: The model's transformers configuration.
-        config: Settings with the precision as it is, not `auto`.
-        plan: Which groups every step trains on.
-        lengths: Tokens of each group.
-        steps: Steps of the run.
-        trained: Share of the tokens that carry loss.
-    """
-    recipe = recipe_of(config, config.precision, compiled=kernels() is not None)
-    load = heaviest(plan, lengths, steps, trained)
-    return training_memory(anatomy_of(model_config), recipe, load)
+def tokens_looked_at(train: int, held_out: int, *, compared: bool) -> int:
+    """Tokens that go forward alone: held-out ones, and all once where a reference is compared."""
+    return min(held_out, EVAL_TOKENS_AT_ENDS) + (train + held_out) * compared
 
 
 def heaviest(plan: Groups, lengths: Ints, steps: int, trained: float) -> Load:

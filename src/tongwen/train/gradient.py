@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
@@ -24,6 +23,9 @@ class Gradient(Protocol):
 
     def norm(self, clip: float) -> float:
         """The norm over all gradients; they are scaled down to `clip` where it is larger."""
+
+    def taken(self) -> None:
+        """The step was made along the gradient."""
 
     def give_up(self) -> bool:
         """Whether a gradient that is not finite may be passed over, as the next one will do."""
@@ -60,10 +62,12 @@ class Backpropagation:
         if self._scale is None:
             return self._masters.gradient_norm(clip)
         self._masters.scale_gradients(1 / self._scale.value)
-        norm = self._masters.gradient_norm(clip)
-        if math.isfinite(norm):
+        return self._masters.gradient_norm(clip)
+
+    def taken(self) -> None:
+        """Let the scale of the loss grow."""
+        if self._scale is not None:
             self._scale.grow()
-        return norm
 
     def give_up(self) -> bool:
         """Halve the scale of the loss; nothing to halve means that the gradient itself is wrong."""

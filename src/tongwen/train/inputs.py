@@ -62,28 +62,33 @@ def shared_tokenizer(folders: Sequence[Path], model: Path | None) -> PreTrainedT
 
 
 def planned(
-    config: TrainConfig, lengths: Sequence[Ints], folders: Sequence[Path], least: int = 0
+    config: TrainConfig,
+    lengths: Sequence[Ints],
+    folders: Sequence[Path],
+    least: int = 0,
+    done: int = 0,
 ) -> tuple[Groups, int]:
     """Which groups of the folders every step trains on, and how many steps there are.
 
     `lengths` are the tokens of the groups of each folder. The last folders are those of the decay,
     where the settings name some. Without `--steps` there are `least` steps, or more if the epochs
-    take more.
+    take more. `done` steps of the schedule were made with other data; the groups are those of the
+    steps behind them.
     """
     first = len(folders) - len(config.decay_data or ())
-    plan = _plan(config, lengths[:first], folders[:first])
+    plan = _plan(config, lengths[:first], folders[:first], done)
     steps = config.steps or max(least, plan.steps(config.epochs))
     check_schedule(steps, config)
     if config.decay_data is None:
         return plan, steps
     changes = {"mix": config.decay_mix, "quota": None, "batch_ramp": None}
-    second = _plan(config.model_copy(update=changes), lengths[first:], folders[first:])
-    at = decay_start(steps, config.decay)
+    second = _plan(config.model_copy(update=changes), lengths[first:], folders[first:], done)
+    at = max(0, decay_start(steps, config.decay) - done)
     return Phases(plan, second, at, sum(map(len, lengths[:first]))), steps
 
 
-def _plan(config: TrainConfig, lengths: Sequence[Ints], folders: Sequence[Path]) -> Plan:
-    ramp = Ramp(config.batch_ramp, config.batch_ramp_parts) if config.batch_ramp else Ramp()
+def _plan(config: TrainConfig, lengths: Sequence[Ints], folders: Sequence[Path], done: int) -> Plan:
+    ramp = Ramp(config.batch_ramp, config.batch_ramp_parts, done) if config.batch_ramp else Ramp()
     tokens = max(1, config.batch_tokens // ramp.parts)
     return Plan(
         np.concatenate(lengths),

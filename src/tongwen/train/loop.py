@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tongwen.config import TrainConfig
-from tongwen.files import remove_folder
 from tongwen.models import PACKED
 from tongwen.models.flops import training_flops
 from tongwen.models.machine import matrix_peak, release_memory
@@ -31,6 +30,7 @@ from tongwen.train.checkpoint import (
     newest_valid,
     prune,
     save_checkpoint,
+    set_aside,
 )
 from tongwen.train.finite import NotFinite
 from tongwen.train.folders import Folder
@@ -75,6 +75,8 @@ class Task:
     objective: Objective
     exam: Exam | None
     steps: int
+    first: int = 0
+    """Steps of the schedule that were made before this task."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def fit(learner: Learner, task: Task, config: TrainConfig, run: Run, sample: Sam
 
         def look() -> None:
             last = at.step == task.steps
-            if last or at.step % eval_every == 0:
+            if last or at.step == task.first or at.step % eval_every == 0:
                 _evaluate(learner, task, at.step, run, progress, signals)
             if last or (at.step and at.step % sample_every == 0):
                 samples = learner.optimizer.masters.look(lambda: signals.breakable(sample))
@@ -155,7 +157,8 @@ def fit(learner: Learner, task: Task, config: TrainConfig, run: Run, sample: Sam
                 if config.save_every
                 else leaders(time.monotonic() - saved_at > SAVE_SECONDS)
             )
-            if due or at.step in before_decay:
+            # Behind the last step the run has only to be looked at, which may fail.
+            if due or at.step in before_decay or at.step == task.steps:
                 save()
                 saved_at = time.monotonic()
     run.flush()
@@ -285,8 +288,7 @@ def _resume(run: Run, learner: Learner) -> Position:
 def _newest_valid(run: Run) -> str | None:
     place, damaged = newest_valid(run.checkpoints)
     for bad in damaged:
-        say(f"{bad} is damaged; it is removed and passed over")
-        remove_folder(bad)
+        say(f"{bad} is damaged; it is set aside as {set_aside(bad).name} and passed over")
     return None if place is None else place.name
 
 
@@ -296,7 +298,7 @@ def _evaluate(
     if task.exam is None:
         return
     release_memory()
-    whole = step in (0, task.steps)
+    whole = step in (task.first, task.steps)
     most = EVAL_TOKENS_AT_ENDS if whole else EVAL_TOKENS_BETWEEN
     exam = task.exam
 

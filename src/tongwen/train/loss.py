@@ -106,15 +106,23 @@ def _gradients(
         loss_K[chunk] = _cross_entropy(part_CV, target_K[chunk], factor_K[chunk])
         torch.mm(part_CV, weight_VH, out=grad_hidden_KH[chunk])
         if learns:
-            here_VH = torch.mm(part_CV.t(), hidden_CH)
+            here_VH = _product(part_CV.t(), hidden_CH)
             if grad_weight_VH is None:
                 alone = chunk.stop == len(target_K)
                 grad_weight_VH = here_VH if alone else here_VH.float()
             else:
                 grad_weight_VH += here_VH
-    if grad_weight_VH is not None:
+    # Of fp16 it is rounded by autograd, once the caller has divided it by the tokens of the step.
+    if grad_weight_VH is not None and weight_VH.dtype != torch.float16:
         grad_weight_VH = grad_weight_VH.to(weight_VH.dtype)
     return loss_K, grad_hidden_KH, grad_weight_VH
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """left @ right; in fp32 where they are fp16, whose range a sum over all positions may leave."""
+    if left.dtype == torch.float16:
+        left, right = left.float(), right.float()
+    return torch.mm(left, right)
 
 
 def _cross_entropy(logits_CV: Tensor, target_C: Tensor, factor_C: Tensor | None) -> Tensor:

@@ -36,6 +36,7 @@ class Masters:
         self.names: list[str] = []
         self.masters: list[Tensor] = []
         self._params: list[Tensor] = []
+        self._frozen: dict[str, Tensor] = {}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 master = parameter.detach().float()
@@ -43,7 +44,9 @@ class Masters:
                 self._params.append(parameter)
                 self.masters.append(master)
                 parameter.data = master if dtype == torch.float32 else master.to(dtype)
-            elif parameter.is_floating_point():
+                continue
+            self._frozen[name] = parameter
+            if parameter.is_floating_point():
                 parameter.data = parameter.data.to(dtype)
         self._shared = dtype == torch.float32
         if self._shared:
@@ -68,6 +71,11 @@ class Masters:
     def named(self) -> dict[str, Tensor]:
         """The masters, by parameter name."""
         return dict(zip(self.names, self.masters, strict=True))
+
+    @property
+    def frozen(self) -> dict[str, Tensor]:
+        """What is held here of the weights that do not learn, by parameter name."""
+        return {name: parameter.detach() for name, parameter in self._frozen.items()}
 
     def reduce(self) -> None:
         """Sum the gradients over all processes."""

@@ -59,6 +59,9 @@ class MeZO:
             self._slope *= clip / norm
         return norm
 
+    def taken(self) -> None:
+        """Nothing follows from it."""
+
     def give_up(self) -> bool:
         """A slope that is not finite has no remedy here."""
         return False

@@ -45,6 +45,7 @@ class Optimizer:
     def step(self, lr: float) -> None:
         """Update the masters, and the model from them."""
         self._rule.step(lr)
+        self._gradient.taken()
         self.masters.publish()
         self._end()
 

@@ -39,13 +39,20 @@ class Ramp:
 
     What is planned are parts, one after another; which of them a step takes is a closed form, so
     any step is found without the ones before it. Mixing holds in every part.
+
+    Steps, but for those of the ramp itself, are counted from step `first` of the schedule on.
     """
 
     steps: int = 0
     parts: int = 1
+    first: int = 0
 
     def before(self, step: int) -> int:
         """Parts that the steps before `step` take."""
+        return self._scheduled(self.first + step) - self._scheduled(self.first)
+
+    def _scheduled(self, step: int) -> int:
+        """Parts that the steps of the schedule before `step` take."""
         # Of the steps of the ramp, an equal share takes 1, 2, … parts - 1 parts: part k joins at
         # step ceil(steps · k / (parts - 1)).
         joined = (
@@ -133,6 +140,24 @@ class Phases:
     def epochs(self, steps: int) -> float:
         """How often all groups of the first plan are seen in so many steps."""
         return self._first.epochs(min(steps, self._at))
+
+
+class Repeated:
+    """A plan whose every step is made several times, one after another."""
+
+    def __init__(self, plan: Groups, times: int) -> None:
+        self._plan = plan
+        self._times = times
+        self.steps_per_epoch = plan.steps_per_epoch * times
+        self.step_tokens = plan.step_tokens
+
+    def step(self, step: int) -> list[Ints]:
+        """The groups of step `step` (from 0), one array per micro-batch."""
+        return self._plan.step(step // self._times)
+
+    def epochs(self, steps: int) -> float:
+        """How often all groups are seen in so many steps, each repetition counted once."""
+        return self._plan.epochs(-(-steps // self._times))
 
 
 class Shuffle:

@@ -16,6 +16,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import socket
 import tomllib
 from collections.abc import Callable
@@ -40,6 +41,8 @@ FREE = {
 }  # fmt: skip
 # What may stand in a run folder before the run; config.toml is written last and begins it.
 BEFORE = {"data", "owner.lock", "inputs.json", "environment.json"}
+# What settings made before the first checkpoint, of no use to others.
+DERIVED = ("reference", "rollouts")
 # What the disk may answer to a write.
 UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 Inputs = dict[str, str]
@@ -126,8 +129,8 @@ class Run:
         """Write settings and inputs, or make sure that a run goes on with its own."""
         before = read_settings(self.folder)
         if before:
-            self._refuse_changes("settings", before, tomllib.loads(self.config.toml()), FREE)
-            self._refuse_changes("inputs", read_inputs(self.folder), self._inputs, set())
+            self._check_changes("settings", before, tomllib.loads(self.config.toml()), FREE)
+            self._check_changes("inputs", read_inputs(self.folder), self._inputs, set())
         elif foreign := sorted(
             path.name
             for path in self.folder.iterdir()
@@ -142,19 +145,25 @@ class Run:
         write_whole(self.folder / "inputs.json", json.dumps(self._inputs, indent=1) + "\n")
         write_whole(self.folder / "config.toml", self.config.toml())
 
-    def _refuse_changes(
+    def _check_changes(
         self, what: str, before: dict[str, Any], now: dict[str, Any], free: set[str]
     ) -> None:
+        """Refuse changes to a run that has learned; one that has not begins anew with them."""
         changed = [
             f"{key} was {before.get(key, 'not set')}, is now {now.get(key, 'not set')}"
             for key in sorted((before.keys() | now.keys()) - free)
             if before.get(key) != now.get(key)
         ]
-        if changed:
+        if not changed:
+            return
+        if self.final.exists() or all_checkpoints(self.checkpoints):
             raise RunError(
                 f"{self.folder} holds a run with other {what}: {'; '.join(changed)}",
                 f"give the {what} of that run to continue it, or another --out for a new one",
             )
+        for folder in (self.folder / name for name in DERIVED):
+            if folder.exists():
+                shutil.rmtree(folder)
 
     def _keep_environment(self) -> None:
         """Refuse what would end in other bits than the run before it, or record that it does."""

@@ -18,10 +18,12 @@ from tongwen.errors import ConfigError
 from tongwen.files import new_folder
 from tongwen.models import load_base, new_model
 from tongwen.models.context import extend_context
+from tongwen.models.flops import training_flops
 from tongwen.models.machine import compute_dtype, matrix_peak, precision_of, prepare_machine
-from tongwen.progress import say
+from tongwen.progress import duration, say
 from tongwen.train.adapters import check_method, drawn, made_ready
 from tongwen.train.batch import Items, Rows, Source
+from tongwen.train.checkpoint import all_checkpoints, step_of
 from tongwen.train.folders import ModelFolder
 from tongwen.train.guard import forgotten, guarded
 from tongwen.train.heldout import held_out_metrics
@@ -39,7 +41,7 @@ from tongwen.train.loop import Exam, Learner, Task, fit
 from tongwen.train.mix import Ints
 from tongwen.train.objective import Objective, language_model
 from tongwen.train.optim import new_optimizer, whole_weights
-from tongwen.train.plan import Groups
+from tongwen.train.plan import Groups, Repeated
 from tongwen.train.processes import (
     exchange,
     leaders,
@@ -52,11 +54,14 @@ from tongwen.train.recompute import keep_no_activations
 from tongwen.train.report import write_report
 from tongwen.train.result import TrainResult, passport, result_of
 from tongwen.train.run import Bystander, Run, read_settings
-from tongwen.train.start import Shifted, Start, begin, check_start, start_of
+from tongwen.train.schedule import learning_rate
+from tongwen.train.start import Shifted, Start, begin, check_start, start_of, told_start
 from tongwen.train.track import Trackers
 
 PROMPTS = ("", "The", "今天")
 SAMPLES = 3
+# Items whose work stands for that of all.
+SEVERAL = 1000
 SAMPLE = Sampling(max_new_tokens=80, temperature=0.0)
 
 
@@ -111,6 +116,8 @@ class Stage:
     lesson: Callable[[Learner, Material, Run], Lesson] = language_lesson
     beside: Path | None = None
     """A model that it learns from beside the one it starts from."""
+    updates: int = 1
+    """Steps that learn from the same groups, one after another."""
 
 
 @in_processes
@@ -126,7 +133,8 @@ def pretrain_stage(config: PretrainConfig) -> Stage:
             "--tokenizer and --model are given together", "a model brings its own tokenizer"
         )
     check_method(config, config.model)
-    folders = prepared(config, config.model or config.tokenizer, config.context)
+    window = config.context if config.model is None else window_of(config, config.model)
+    folders = prepared(config, config.model or config.tokenizer, min(config.context, window))
     tokenizer = shared_tokenizer(folders, config.model or config.tokenizer)
 
     def build() -> PreTrainedModel:
@@ -140,7 +148,6 @@ def pretrain_stage(config: PretrainConfig) -> Stage:
             for prompt in PROMPTS
         ]
 
-    window = config.context if config.model is None else window_of(config, config.model)
     return Stage("pretrain", config, config.model, folders, tokenizer, window, build, sample)
 
 
@@ -154,7 +161,7 @@ def finetune_stage(config: FinetuneConfig) -> Stage:
     """Conversations, and the model that they teach."""
     check_method(config, config.model)
     window = window_of(config, config.model)
-    folders = prepared(config, config.model, config.context or window)
+    folders = prepared(config, config.model, min(config.context or window, window))
     tokenizer = shared_tokenizer(folders, config.model)
     prompts = _held_out_prompts(folders)
 
@@ -225,7 +232,11 @@ def scheduled(stage: Stage, items: Items) -> Schedule:
     """The schedule of a stage; what cannot be is refused before anything is written."""
     start = start_of(stage.config)
     lengths = [stage.costs(sizes) for sizes in items.lengths_by_store]
-    plan, steps = planned(stage.config, lengths, stage.folders, start.least)
+    # An epoch takes as many more steps as each of its batches makes.
+    config = stage.config.model_copy(update={"epochs": stage.config.epochs * stage.updates})
+    plan, steps = planned(config, lengths, stage.folders, start.least, start.first)
+    if stage.updates > 1:
+        plan = Repeated(plan, stage.updates)
     check_start(start, steps, stage.config)
     return Schedule(start, Shifted(plan, start.first) if start.first else plan, steps)
 
@@ -246,12 +257,13 @@ def assembled(
     optimizer = new_optimizer(model, config, dtype, steps)
     learner = Learner(model, stage.tokenizer, optimizer, form)
     begin(schedule.start, steps, config, run, learner)
-    _announce(stage.name, model, plan, steps, items, config, dtype)
+    _announce(stage.name, model, schedule, items, run)
     lesson = stage.lesson(learner, Material(items, held_out, plan), run)
     exam = lesson.exam
     if config.guard is not None:
         exam = guarded(exam, config.guard, stage.tokenizer, config.micro_batch_tokens)
-    return learner, Task(stage.name, lesson.source, drawn(lesson.objective, draws), exam, steps)
+    objective = drawn(lesson.objective, draws)
+    return learner, Task(stage.name, lesson.source, objective, exam, steps, schedule.start.first)
 
 
 def resolved(config: TrainConfig) -> TrainConfig:
@@ -283,15 +295,11 @@ def _say_how_slow() -> None:
 
 
 def _announce(
-    stage: str,
-    model: PreTrainedModel,
-    plan: Groups,
-    steps: int,
-    items: Items,
-    config: TrainConfig,
-    dtype: torch.dtype,
+    stage: str, model: PreTrainedModel, schedule: Schedule, items: Items, run: Run
 ) -> None:
     """Every derived quantity, before anything is spent."""
+    config, plan, steps = run.config, schedule.plan, schedule.steps
+    peak = matrix_peak(compute_dtype(config.precision))
     several = f"{world()} processes of " if world() > 1 else ""
     parameters = sum(p.numel() for p in model.parameters())
     say(
@@ -299,7 +307,16 @@ def _announce(
         f"{int(items.lengths.sum()):,} tokens, {steps:,} steps of about "
         f"{plan.step_tokens:,} tokens ({plan.epochs(steps):.2f} epochs), "
         f"{config.precision} on {several}{config.threads} threads, "
-        f"matrix peak {matrix_peak(dtype) / 1e9:,.0f} GFLOP/s"
+        f"matrix peak {peak / 1e9:,.0f} GFLOP/s"
+    )
+    at = max(map(step_of, all_checkpoints(run.checkpoints)), default=0)
+    lengths = items.lengths[:SEVERAL].tolist()
+    a_step = training_flops(model, lengths, 0) / sum(lengths) * plan.step_tokens
+    seconds = (steps - at) * a_step / (peak * world() / 2)
+    say(
+        f"{told_start(schedule.start, at, config)}, learning rate "
+        f"{config.lr * learning_rate(min(at, steps - 1), steps, config):.3g}; at half the matrix "
+        f"peak {duration(seconds)}"
     )
 
 

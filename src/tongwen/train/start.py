@@ -17,17 +17,20 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from tongwen.config import TrainConfig
 from tongwen.errors import RunError
 from tongwen.files import new_folder, write_whole
 from tongwen.models import resolve_model
+from tongwen.tokenizer import load_tokenizer, tokenizer_hash
 from tongwen.train.checkpoint import newest_valid, read_weights, step_of
 from tongwen.train.folders import Weights
 from tongwen.train.loop import Learner
+from tongwen.train.masters import Masters
 from tongwen.train.mix import Ints
 from tongwen.train.plan import Groups
-from tongwen.train.processes import leads
-from tongwen.train.run import Run
+from tongwen.train.run import Bystander, Run
 
 PLAN = "plan.json"
 
@@ -84,6 +87,17 @@ def start_of(config: TrainConfig) -> Start:
     return Start(step_of(place), before.total, place)
 
 
+def told_start(start: Start, at: int, config: TrainConfig) -> str:
+    """Where a run starts, in words."""
+    if at > start.first:
+        return f"goes on from its own step {at}"
+    if config.append is not None:
+        return f"goes on where {config.append} stands, at step {start.first}, with other data"
+    if config.warm_start is not None:
+        return f"begins with the weights of {config.warm_start}"
+    return "begins anew"
+
+
 def check_start(start: Start, steps: int, config: TrainConfig) -> None:
     """Refuse to go on where nothing is left to do."""
     if start.first >= steps:
@@ -95,18 +109,18 @@ def check_start(start: Start, steps: int, config: TrainConfig) -> None:
 
 def begin(start: Start, steps: int, config: TrainConfig, run: Run, learner: Learner) -> None:
     """Put the learner where the run starts; a checkpoint of the run itself comes before all."""
-    if start.place is not None and leads():
+    owns = not isinstance(run, Bystander)
+    if start.place is not None and owns:
         _copy_checkpoint(start.place, run, learner)
     if config.warm_start is not None:
         _warm_start(config.warm_start, learner)
-    if leads():
+    if owns:
         Steps(start.first, steps).write(run.folder)
 
 
 def _copy_checkpoint(place: Path, run: Run, learner: Learner) -> None:
     """Make the checkpoint that an appended run goes on from its own first one."""
-    given = learner.optimizer.masters.own(read_weights(place, learner.form))
-    _check_same_weights(given, learner.optimizer.masters.weights(), place)
+    _fitting_weights(place, learner)
     own = run.checkpoints / place.name
     # A process that was killed right behind the copying has left it whole.
     if not own.exists():
@@ -117,15 +131,35 @@ def _copy_checkpoint(place: Path, run: Run, learner: Learner) -> None:
 def _warm_start(folder: Path, learner: Learner) -> None:
     """Begin with the weights of a model, adapter or run folder."""
     place = resolve_model(folder)
-    given = learner.optimizer.masters.own(read_weights(place, learner.form))
-    _check_same_weights(given, learner.optimizer.masters.weights(), place)
-    learner.optimizer.masters.load_weights(given)
+    learner.optimizer.masters.load_weights(_fitting_weights(place, learner))
 
 
-def _check_same_weights(given: Weights, learning: Weights, place: Path) -> None:
-    """Refuse weights of another shape than those that learn."""
+def _fitting_weights(place: Path, learner: Learner) -> Weights:
+    """The weights of a model, an adapter or a checkpoint, if they are of this very learner."""
+    if (place / "tokenizer.json").is_file():
+        _check_tokenizer(place, learner)
+    masters = learner.optimizer.masters
+    given = masters.own(read_weights(place, learner.form))
+    _check_same_weights(given, masters, place)
+    return given
+
+
+def _check_tokenizer(place: Path, learner: Learner) -> None:
+    if tokenizer_hash(load_tokenizer(place)) != tokenizer_hash(learner.tokenizer):
+        raise RunError(
+            f"{place} has another tokenizer than the data of this run",
+            f"prepare the data again with `--tokenizer {place}`",
+        )
+
+
+def _check_same_weights(given: Weights, masters: Masters, place: Path) -> None:
+    """Refuse weights of another shape than those that learn, or unlike those that do not."""
+    learning, frozen = masters.weights(), masters.frozen
     for name in sorted(given.keys() | learning.keys()):
         ours, theirs = learning.get(name), given.get(name)
+        if theirs is not None and name in frozen:
+            _check_frozen(name, theirs, frozen[name], place)
+            continue
         if ours is None or theirs is None or ours.shape != theirs.shape:
             there = "nothing" if theirs is None else f"weights of shape {tuple(theirs.shape)}"
             here = "nothing" if ours is None else f"{tuple(ours.shape)}"
@@ -133,6 +167,14 @@ def _check_same_weights(given: Weights, learning: Weights, place: Path) -> None:
                 f"{place} holds {there} for {name}, and {here} is to learn",
                 "give a run of the same model and the same method",
             )
+
+
+def _check_frozen(name: str, theirs: Tensor, ours: Tensor, place: Path) -> None:
+    if not theirs.to(ours).equal(ours):
+        raise RunError(
+            f"{place} holds other weights than --model for {name}, which does not learn",
+            "give the --model that it was trained from",
+        )
 
 
 class Shifted:

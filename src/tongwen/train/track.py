@@ -10,10 +10,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from tongwen.config import Tracker, TrainConfig
 from tongwen.errors import ConfigError
+from tongwen.progress import say
 from tongwen.train.run import Run
 
 Log = Callable[[dict[str, float], int], None]
@@ -27,8 +29,33 @@ class Trackers(ExitStack):
         super().__init__()
         settings = config.model_dump(mode="json", exclude_none=True)
         title = config.track_name or run.folder.resolve().name
-        self._logs = [OPEN[name](self, run.folder, title, settings) for name in config.track or ()]
+        self._logs = {
+            name: self._opened(name, run.folder, title, settings) for name in config.track or ()
+        }
         run.listeners.append(self._record)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        try:
+            return super().__exit__(kind, error, trace)
+        except Exception as late:  # the services' own errors have no common class
+            say(f"--track was not ended well: {late}; the run folder has all metrics")
+            return False
+
+    def _opened(self, name: Tracker, folder: Path, title: str, settings: dict[str, Any]) -> Log:
+        try:
+            return OPEN[name](self, folder, title, settings)
+        except ConfigError:
+            raise
+        except Exception as error:  # the services' own errors have no common class
+            raise ConfigError(
+                f"--track {name} cannot begin: {error}",
+                "mend it, or leave it out: the run folder has all metrics",
+            ) from error
 
     def _record(self, values: dict[str, Any]) -> None:
         """Send the numbers of one record."""
@@ -38,8 +65,12 @@ class Trackers(ExitStack):
             if name != "step" and isinstance(value, (int, float))
         }
         if numbers:
-            for log in self._logs:
-                log(numbers, values["step"])
+            for name, log in list(self._logs.items()):
+                try:
+                    log(numbers, values["step"])
+                except Exception as error:  # the services' own errors have no common class
+                    del self._logs[name]
+                    say(f"--track {name} is told nothing more: {error}; the run goes on")
 
 
 def _tensorboard(stack: ExitStack, folder: Path, _: str, settings: dict[str, Any]) -> Log:
