@@ -23,7 +23,7 @@ from tongwen.testing import tiny_model
 
 PATIENCE = 20.0
 SLOW = """
-import fcntl, termios, time
+import fcntl, signal, termios, time
 from tongwen.apps.talk import talk
 from tongwen.apps.terminal import Terminal
 from tongwen.config import ChatConfig
@@ -39,6 +39,8 @@ class Slow(EchoEngine):
         return Generation(1, tokens())
 
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+# Started in the background, the tests would pass on that Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 result = talk(ChatConfig(model="slow"), None, Slow(), Terminal.of_process())
 print("left after", [turn.finish for turn in result.turns])
 """
