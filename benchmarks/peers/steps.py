@@ -16,6 +16,23 @@ from transformers import Trainer, TrainerCallback
 IGNORED = -100
 
 
+def arguments(job: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that every trainer is given, and those of the job."""
+    return {
+        "output_dir": job["out"],
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "learning_rate": job["lr"],
+        "lr_scheduler_type": "constant",
+        "max_steps": job["steps"],
+        "bf16": job["precision"] == "bf16",
+        "use_cpu": True,
+        "report_to": "none",
+        "disable_tqdm": True,
+        **job["settings"],
+    }
+
+
 class Steps(TrainerCallback):
     """The steps of a run: seconds, those of the processor, tokens, trained tokens, loss."""
 

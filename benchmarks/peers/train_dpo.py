@@ -13,7 +13,7 @@ import torch
 import transformers
 import trl
 from datasets import Dataset
-from steps import Steps
+from steps import Steps, arguments
 
 
 def main() -> None:
@@ -25,19 +25,9 @@ def main() -> None:
     trainer = trl.DPOTrainer(
         model=job["model"],
         args=trl.DPOConfig(
-            output_dir=job["out"],
             model_init_kwargs={"dtype": "float32"},
             max_length=job["cutoff"],
-            logging_steps=1,
-            save_strategy="no",
-            learning_rate=job["lr"],
-            lr_scheduler_type="constant",
-            max_steps=job["steps"],
-            bf16=job["precision"] == "bf16",
-            use_cpu=True,
-            report_to="none",
-            disable_tqdm=True,
-            **job["settings"],
+            **arguments(job),
         ),
         train_dataset=Dataset.from_list(json.loads((Path(job["data"]) / "rows.json").read_text())),
         processing_class=tokenizer,

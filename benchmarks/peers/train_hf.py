@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import transformers
 from datasets import Dataset
-from steps import Steps
+from steps import Steps, arguments
 
 
 def main() -> None:
@@ -30,17 +30,7 @@ def main() -> None:
     trainer = transformers.Trainer(
         model=transformers.AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32),
         args=transformers.TrainingArguments(
-            output_dir=job["out"],
-            logging_steps=1,
-            save_strategy="no",
-            learning_rate=job["lr"],
-            lr_scheduler_type="constant",
-            max_steps=job["steps"],
-            bf16=job["precision"] == "bf16",
-            use_cpu=True,
-            report_to="none",
-            disable_tqdm=True,
-            **job["settings"],
+            **arguments(job),
         ),
         train_dataset=Dataset.from_list([{"input_ids": ids, "labels": ids} for ids in blocks]),
         data_collator=transformers.default_data_collator,

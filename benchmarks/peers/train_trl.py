@@ -14,7 +14,7 @@ import torch
 import transformers
 import trl
 from datasets import Dataset
-from steps import IGNORED, Steps
+from steps import IGNORED, Steps, arguments
 
 
 def main() -> None:
@@ -26,18 +26,8 @@ def main() -> None:
     trainer = trl.SFTTrainer(
         model=transformers.AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32),
         args=trl.SFTConfig(
-            output_dir=job["out"],
             max_length=job["cutoff"],
-            logging_steps=1,
-            save_strategy="no",
-            learning_rate=job["lr"],
-            lr_scheduler_type="constant",
-            max_steps=job["steps"],
-            bf16=job["precision"] == "bf16",
-            use_cpu=True,
-            report_to="none",
-            disable_tqdm=True,
-            **job["settings"],
+            **arguments(job),
         ),
         train_dataset=Dataset.from_list([_row(item) for item in _items(Path(job["data"]))]),
         processing_class=tokenizer,

@@ -14,13 +14,13 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from tongwen.config.adapter import AdapterConfig
+from tongwen.forecasts.heaviest import laid_out
 from tongwen.models import PACKED, Packing, packed_hidden
 from tongwen.models.activations import layer_bytes
 from tongwen.models.adapter import adapt
 from tongwen.models.anatomy import anatomy_of
 from tongwen.models.fast import obstacle
 from tongwen.models.recipe import Load, Recipe
-from tongwen.train.footprint import laid_out
 from tongwen.train.masters import Masters
 
 LENGTHS = (64, 128, 100, 28)

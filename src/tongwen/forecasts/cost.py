@@ -20,8 +20,9 @@ EFFICIENCY = {
     ("peers", "processor"): 0.08,
     ("peers", "card"): 0.53,
 }
-"""Share of the matrix peak. The peers' on a card is what Aquila2's table of seconds comes to, and
-their and our own on a processor are measured; ours on a card is an assumption."""
+"""Share of the matrix peak. The peers' on a card is what Aquila2's table of seconds comes to. Ours
+on a processor was 0.6 where it was measured (135M, full); less is taken, since small models reach
+less. The others are assumptions."""
 HOST_SPEED, HOST_BYTES = 20e9, 28.0
 """Bytes per second of a host's memory, and bytes that AdamW moves for each number it updates."""
 

@@ -18,8 +18,8 @@ from tongwen.config import ForecastConfig
 from tongwen.config.align import COMPARING
 from tongwen.data import TokenStore, load_manifest
 from tongwen.data.manifest import MANIFEST
+from tongwen.forecasts.heaviest import heaviest, laid_out, tokens_looked_at
 from tongwen.models.recipe import Load
-from tongwen.train.footprint import heaviest, laid_out, tokens_looked_at
 from tongwen.train.mix import Ints
 from tongwen.train.plan import Plan
 
