@@ -27,9 +27,9 @@ from typing import Any, Final, Literal
 import tongwen
 from tongwen.config import DataPrepareConfig, ForecastConfig, Size
 from tongwen.data import data_prepare
-from tongwen.forecasts.result import verdict_of
 from tongwen.lessons import Course
 from tongwen.models import new_model
+from tongwen.models.room import verdict_of
 from tongwen.tokenizer import save_tokenizer, train_tokenizer
 
 VOCABULARY: Final[dict[Size, int]] = {"1m": 4096, "5m": 8192, "25m": 32000, "135m": 65024}

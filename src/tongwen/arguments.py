@@ -17,7 +17,7 @@ from cyclopts.exceptions import UnknownCommandError, UnusedCliTokensError
 
 from tongwen import __version__
 from tongwen.errors import ConfigError
-from tongwen.settings import flag, nearest
+from tongwen.settings import flag, nearest, shown
 from tongwen.verbs import VERBS, Verb
 
 if TYPE_CHECKING:
@@ -129,18 +129,18 @@ def ordered_fields(verb: Verb) -> list[tuple[str, FieldInfo]]:
 
 
 def _field(name: str, field: FieldInfo, kind: Any, *, positional: bool) -> inspect.Parameter:
+    # A required field may stand in the settings file, so no flag is required.
+    required = field.is_required()
+    default = None if required else field.get_default(call_default_factory=True)
     meta = Parameter(
         help=field.description,
-        group=REQUIRED if field.is_required() else OPTIONS,
+        group=REQUIRED if required else OPTIONS,
+        show_default=False if default in (None, []) else shown(default),
         consume_multiple=True,
         negative_iterable=(),
         allow_leading_hyphen=kind in (str, str | None),
     )
-    # A required field may stand in the settings file, so no flag is required.
-    required = field.is_required()
-    accepted, default = (
-        (kind | None, None) if required else (kind, field.get_default(call_default_factory=True))
-    )
+    accepted = kind | None if required else kind
     parameter = _keyword(name, Annotated[accepted, meta], default)
     if positional:
         return parameter.replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD)

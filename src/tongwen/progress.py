@@ -23,6 +23,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def counted(number: int, name: str) -> str:
+    """`1 row`, `2,000 rows`."""
+    return f"{number:,} {name}{'' if number == 1 else 's'}"
+
+
 def say(text: str = "") -> None:
     """A line of talk on stderr."""
     print(text, file=sys.stderr, flush=True)

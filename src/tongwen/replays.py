@@ -20,7 +20,7 @@ from tongwen.alignment.stage import align_stage
 from tongwen.config import ReplayConfig, TrainConfig
 from tongwen.errors import RunError
 from tongwen.models import PACKED, Packing
-from tongwen.progress import Progress
+from tongwen.progress import Progress, counted
 from tongwen.train.batch import Batch, Items, Work
 from tongwen.train.checkpoint import (
     Position,
@@ -107,7 +107,8 @@ class ReplayResult:
         )
         head = (
             f"step {self.step}: loss {self.loss:.4g}, gradient norm {self.gradient_norm:.4g}, "
-            f"{len(self.micro_batches)} micro-batches, {len(self.items)} items"
+            f"{counted(len(self.micro_batches), 'micro-batch')}, "
+            f"{counted(len(self.items), 'item')}"
         )
         columns = f"{'item':>10} {'micro':>5} {'tokens':>7} {'loss':>10} {'grad norm':>10}  text"
         lines = [item.line() for item in [*wrong, *rest][: self.shown]]
@@ -171,6 +172,9 @@ def _stage(run: Path) -> Stage:
     verb = next(verb for verb in VERBS if verb.path == path)
     # The folder may have been moved, and one process replays what several did.
     alone = {"out": run, "nproc": 1, "shard": "none", "offload": False}
+    if settings.get("device") == "cuda":
+        # Where there is no card, what one did can still be looked at.
+        alone["device"] = "auto"
     config = verb.config_class()(**{**settings, **alone})
     assert isinstance(config, TrainConfig)
     return STAGES[path](config)

@@ -94,7 +94,7 @@ def preset(name: str) -> dict[str, Any]:
 def settings(config_class: type[C], flags: Mapping[str, object], file: Path | None = None) -> C:
     """Make a configuration from flags and, where they are silent, from a TOML file or preset."""
     if file is not None:
-        file = _file_or_preset(file)
+        file = file_or_preset(file)
     from_file = {} if file is None else _read(file, config_class)
     try:
         return config_class(**{**from_file, **flags})
@@ -102,7 +102,7 @@ def settings(config_class: type[C], flags: Mapping[str, object], file: Path | No
         raise _mistake(error, config_class, flags, file) from None
 
 
-def _file_or_preset(file: Path) -> Path:
+def file_or_preset(file: Path) -> Path:
     """The file that a person means, who may have written the name of a preset."""
     known = [path.stem for path in PRESETS.glob("*.toml")]
     if file.exists():
@@ -190,12 +190,12 @@ def describe(config_class: type[Config], key: str) -> tuple[str, str | None, str
     allowed = _accepts(schema["properties"][key])
     if field.is_required():
         return allowed, None, field.description or ""
-    return allowed, _shown(field.get_default(call_default_factory=True)), field.description or ""
+    return allowed, shown(field.get_default(call_default_factory=True)), field.description or ""
 
 
-def _shown(default: object) -> str:
+def shown(default: object) -> str:
     """A default as it would be written."""
-    if isinstance(default, list):
+    if isinstance(default, list | tuple):
         return " ".join(map(str, default)) or "none"
     if default is None:
         return "none"
@@ -211,7 +211,8 @@ def _accepts(schema: Mapping[str, Any]) -> str:
     if "prefixItems" in schema:
         return ", ".join(map(_accepts, schema["prefixItems"]))
     if schema.get("type") == "array":
-        return f"one or more {_accepts(schema['items'])}s"
+        one = _accepts(schema["items"])
+        return f"one or more {one}s" if one.isalpha() else f"one or more of {one}"
     names = {"string": "text", "boolean": "true or false", "null": "none"}
     kind = schema.get("format") or names.get(schema["type"], schema["type"])
     signs = {"exclusiveMinimum": ">", "minimum": "≥", "exclusiveMaximum": "<", "maximum": "≤"}

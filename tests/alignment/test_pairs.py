@@ -225,7 +225,6 @@ def test_the_exam_is_the_mean_over_held_out_pairs(
         ({"method": "prefix"}, "dpo would compare with the model behind a random prefix"),
         ({"objective": "grpo", "beta": 0.1, "method": "qlora"}, "those of qlora are rounded"),
         ({"objective": "grpo", "beta": 0.1, "warm_start": "m"}, "the model before warm_start"),
-        ({"objective": "grpo", "grpo_updates": 2, "batch_ramp": 9}, "go with grpo_updates 1 alone"),
         (
             {"objective": "grpo", "verify": ["format"], "verify_format": "("},
             r"verify_format '\(' is no regular expression",

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tests.train.stand import interrupted_before
 
 from tongwen import AlignConfig, align
 from tongwen.alignment import reference
@@ -25,7 +26,6 @@ from tongwen.files import sha256_file
 from tongwen.models import load_model
 from tongwen.models.reward import load_reward_model
 from tongwen.testing import tiny_model
-from tongwen.train import loop
 from tongwen.train.run import read_metrics
 
 WORDS = ("red", "green", "blue", "猫", "狗", "鸟")
@@ -187,23 +187,13 @@ def same_runs(left: Path, right: Path) -> bool:
 def test_a_stopped_run_goes_on_to_the_same_bytes(
     folder: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     objective: str,
     changes: dict[str, Any],
 ) -> None:
     align(settings(folder, tmp_path / "whole", objective, **changes))
     config = settings(folder, tmp_path / "stopped", objective, save_every=3, **changes)
-    step = loop.train_step
-
-    def dies(learner: Any, task: Any, config: Any, number: int) -> Any:
-        if number == 4:
-            raise KeyboardInterrupt
-        return step(learner, task, config, number)
-
-    monkeypatch.setattr(loop, "train_step", dies)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_before(4):
         align(config)
-    monkeypatch.undo()
     align(config)
     assert same_runs(tmp_path / "stopped", tmp_path / "whole")
 

@@ -88,6 +88,17 @@ def test_every_command_explains_every_setting(run: Run, verb: Verb) -> None:
             assert f"--{name.replace('_', '-')}" in out
 
 
+def test_defaults_are_shown_as_they_are_written(run: Run) -> None:
+    _, out, _ = run("finetune", "--help")
+    words = " ".join(out.replace("│", " ").split())
+    for default in ("0.9 0.95", "all-linear", "false", "0.0005"):
+        assert f"[default: {default}]" in words
+    assert "[default: []]" not in words
+    assert "None" not in words
+    _, out, _ = run("config", "explain", "track")
+    assert "one or more of tensorboard | wandb | swanlab | mlflow or none; default none" in out
+
+
 MISTAKES = {
     "pretrian": "unknown command `pretrian`\nhint: did you mean `tongwen pretrain`?",
     "prepare x": "unknown command `prepare`\nhint: did you mean `tongwen data prepare`?",

@@ -8,34 +8,43 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from tongwen.config.adapter import AdapterConfig
-from tongwen.forecasts.heaviest import laid_out
 from tongwen.models import PACKED, Packing, packed_hidden
 from tongwen.models.activations import layer_bytes
 from tongwen.models.adapter import adapt
 from tongwen.models.anatomy import anatomy_of
 from tongwen.models.fast import obstacle
 from tongwen.models.recipe import Load, Recipe
+from tongwen.train.heaviest import laid_out
 from tongwen.train.masters import Masters
 
 LENGTHS = (64, 128, 100, 28)
+FAMILIES: dict[str, Any] = {"qwen3": (Qwen3Config, Qwen3ForCausalLM)}
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
-def config(layers: int) -> LlamaConfig:
-    """A small LLaMA with fewer key heads than query heads."""
-    return LlamaConfig(
+def config(layers: int, kind: type[LlamaConfig | Qwen3Config] = LlamaConfig) -> Any:
+    """A small model with fewer key heads than query heads."""
+    return kind(
         vocab_size=64,
         hidden_size=128,
         intermediate_size=320,
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
+        head_dim=32,
         tie_word_embeddings=True,
     )
 
@@ -90,6 +99,11 @@ def test_a_layer_keeps_what_the_table_says(precision: str, adapter: dict[str, An
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_a_layer_that_normalises_heads_keeps_what_the_table_says(precision: str) -> None:
+    check(Recipe(precision=precision), "qwen3")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_a_layer_of_the_library_keeps_what_the_table_says(precision: str) -> None:
     """A family that the fast path does not know goes through the library's own layers."""
     check(Recipe(precision=precision), "llama-like")
@@ -98,8 +112,10 @@ def test_a_layer_of_the_library_keeps_what_the_table_says(precision: str) -> Non
 def check(recipe: Recipe, family: str) -> None:
     """Compare the table with a forward pass of small models of a family."""
 
+    make_config, make_model = FAMILIES.get(family, (LlamaConfig, LlamaForCausalLM))
+
     def measured(layers: int) -> int:
-        model = LlamaForCausalLM(config(layers))
+        model = make_model(config(layers, make_config))
         setattr(model.config, "model_type", family)  # noqa: B010
         adapt(model, recipe.adapter, seed=0)
         Masters(model, DTYPES[recipe.precision])
@@ -107,8 +123,8 @@ def check(recipe: Recipe, family: str) -> None:
         assert (obstacle(model, Packing.of(LENGTHS)) is None) == recipe.fast(anatomy)
         return kept(model, LENGTHS)
 
-    anatomy = replace(anatomy_of(config(4)), family=family)
+    anatomy = replace(anatomy_of(config(4, make_config)), family=family)
     tokens = sum(LENGTHS)
-    told = layer_bytes(anatomy, recipe, Load(tokens, tokens, *laid_out(list(LENGTHS))))
+    told = layer_bytes(anatomy, recipe, Load(tokens, tokens, *laid_out(np.array(LENGTHS))))
     # Two layers more than two: what stands before and after the layers falls out.
     assert (measured(4) - measured(2)) / 2 == pytest.approx(told, rel=0.02)

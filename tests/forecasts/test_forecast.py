@@ -17,15 +17,15 @@ from tongwen.config.adapter import AdapterConfig
 from tongwen.data import TokenStore, data_prepare
 from tongwen.errors import ConfigError, ModelError
 from tongwen.forecasts import Forecast, forecast
-from tongwen.forecasts.heaviest import heaviest
 from tongwen.forecasts.machines import machine
-from tongwen.forecasts.result import verdict_of
 from tongwen.models.adapter import adapt
 from tongwen.models.anatomy import anatomy_of, read_anatomy
 from tongwen.models.memory import CHUNK_BYTES, training_memory
 from tongwen.models.recipe import Load, Recipe
+from tongwen.models.room import verdict_of
 from tongwen.testing import tiny_model
 from tongwen.train import loss
+from tongwen.train.heaviest import heaviest
 from tongwen.train.plan import Plan
 
 CARD = "RTX 4090"
@@ -186,7 +186,7 @@ def test_prepared_data_are_cut_as_training_cuts_them(tmp_path: Path) -> None:
     lengths = TokenStore.open(tmp_path / "data", "train").lengths
     plan = Plan(lengths, 1024, 256, seed=0)
     micro = [lengths[part] for step in range(plan.steps_per_epoch) for part in plan.step(step)]
-    load = heaviest(plan, lengths, plan.steps_per_epoch, 0.5)
+    load = heaviest(plan, lengths, range(plan.steps_per_epoch), 0.5)
     assert load.tokens == max(int(part.sum()) for part in micro)
     assert load.trained == round(load.tokens * 0.5)
     assert load.shapes == len({int(part.sum()) for part in micro})
@@ -204,6 +204,20 @@ def test_prepared_data_are_cut_as_training_cuts_them(tmp_path: Path) -> None:
     by_rows = told(machine="Xeon", **run, batch_rows=20)
     assert by_rows.tokens_per_step == pytest.approx(20 * lengths.mean(), abs=1)
     assert by_rows.steps == len(lengths) // 20
+
+
+def test_a_preset_says_all_but_the_model(model: Path) -> None:
+    answer = told(run=Path("vicuna-chat"), model=model)
+    assert answer.stage == "finetune"
+    assert answer.trainable == 19_988_480
+    by_quota = told(run=Path("knowlm-pretrain"), model=model)
+    assert by_quota.tokens_per_step == 1440 * 1024
+    with pytest.raises(ConfigError, match=r"vicuna-chat.* names no model") as caught:
+        told(run=Path("vicuna-chat"))
+    assert caught.value.hint == "give --model or --size beside it"
+    with pytest.raises(ConfigError) as caught:
+        told(run=Path("vicuna-chatt"), model=model)
+    assert caught.value.hint == "did you mean the preset `vicuna-chat`?"
 
 
 def test_what_is_passed_over_is_said(model: Path, tmp_path: Path) -> None:
@@ -231,9 +245,9 @@ def test_a_judge_is_proposed_in_full_alone(model: Path) -> None:
     assert not [one for one in answer.proposals if "method" in one.settings]
 
 
-def test_here_is_the_processor_whatever_card_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert not machine("here", 1, "fp32").card
+def test_here_is_the_processor_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tongwen.models.device.cards", lambda: 1)
+    assert not machine("here", 1, "fp32", "cpu").card
 
 
 def test_answers_that_are_generated_are_refused(model: Path) -> None:

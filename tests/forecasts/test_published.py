@@ -16,8 +16,8 @@ import pytest
 from transformers import LlamaConfig
 
 from tongwen.config.adapter import AdapterConfig
-from tongwen.forecasts.cost import Step, step_flops
 from tongwen.models.anatomy import Anatomy, anatomy_of
+from tongwen.models.cost import Step, step_flops
 from tongwen.models.memory import training_memory
 from tongwen.models.recipe import Load, Recipe
 

@@ -20,6 +20,8 @@ from transformers import (
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from tongwen.models import PACKED, Packing, packed_hidden
@@ -35,6 +37,7 @@ FAMILIES = {
     "llama": (LlamaConfig, LlamaForCausalLM),
     "mistral": (MistralConfig, MistralForCausalLM),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
 }
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 Row = tuple[Tensor, Tensor, Packing, Tensor]
@@ -47,7 +50,7 @@ def new_model(family: str = "llama", kv_heads: int = 2, width: int = 16) -> PreT
     config = make_config(
         vocab_size=VOCABULARY, hidden_size=4 * width, intermediate_size=80,
         num_hidden_layers=LAYERS, num_attention_heads=4, num_key_value_heads=kv_heads,
-        max_position_embeddings=256, tie_word_embeddings=False,
+        max_position_embeddings=256, tie_word_embeddings=False, head_dim=width,
     )  # fmt: skip
     model = make_model(config)
     for name, parameter in model.named_parameters():
@@ -140,10 +143,25 @@ def test_families_equal_the_library(family: str) -> None:
     assert_same(new_model(family), row_of([30, 1, 80]))
 
 
-def test_recomputing_layers_equals_the_library() -> None:
-    model = new_model()
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
+def test_recomputing_layers_equals_the_library(family: str) -> None:
+    model = new_model(family)
     model.activation_checkpointing_enable()
     assert_same(model, row_of([30, 1, 80]))
+
+
+def test_heads_are_normalised_where_the_row_is_one_token() -> None:
+    """A part of a single row is contiguous, and what it was must be kept nevertheless."""
+    assert_same(new_model("qwen3", kv_heads=4), row_of([1]))
+
+
+def test_norms_of_heads_may_be_frozen_and_beside_adapters() -> None:
+    model = new_model("qwen3")
+    layers_of(model)[1].self_attn.q_norm.requires_grad_(False)
+    layers_of(model)[2].self_attn.k_norm.requires_grad_(False)
+    assert_same(model, row_of([40, 3, 65]))
+    add_lora(model, ("q_proj", "v_proj"))
+    assert_same(model, row_of([40, 3, 65]), among=2 * LAYERS * 2)
 
 
 @settings(max_examples=15, deadline=None)

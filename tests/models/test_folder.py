@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
+from tongwen.config import AdapterConfig
 from tongwen.errors import ModelError
-from tongwen.models import SHAPES, load_model, new_model, resolve_model
+from tongwen.models import SHAPES, load_base, load_model, new_model, resolve_model
 from tongwen.models.flops import training_flops
+from tongwen.models.folder import load_weights
 from tongwen.models.quantized import Int8Linear
 from tongwen.models.sizes import shape_config
 
@@ -53,6 +56,39 @@ def test_a_saved_model_comes_back(tmp_path: Path) -> None:
     assert all(
         torch.equal(p, q) for p, q in zip(model.parameters(), again.parameters(), strict=True)
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_what_will_learn_comes_as_it_is_stored(tmp_path: Path, dtype: torch.dtype) -> None:
+    fresh = new_model("1m", 300, 64, 0)
+    for parameter in fresh.parameters():
+        parameter.data = parameter.data.to(dtype)
+    fresh.save_pretrained(tmp_path)
+    model = load_base(tmp_path, AdapterConfig())
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+    assert {buffer.dtype for buffer in model.buffers()} == {torch.float32}
+
+
+def test_weights_of_several_precisions_are_loaded_in_the_widest(tmp_path: Path) -> None:
+    model = new_model("1m", 300, 64, 0).bfloat16()
+    exact = torch.full_like(model.model.norm.weight, 1 / 3, dtype=torch.float32)
+    model.model.norm.weight.data = exact
+    model.save_pretrained(tmp_path)
+    loaded = load_base(tmp_path, AdapterConfig())
+    assert loaded.dtype == torch.float32
+    assert torch.equal(loaded.model.norm.weight, exact)
+
+
+def test_scales_that_would_be_rounded_are_loaded_in_fp32(tmp_path: Path) -> None:
+    config = Gemma3TextConfig(
+        vocab_size=64, hidden_size=24, intermediate_size=32, num_hidden_layers=1, head_dim=8,
+        num_attention_heads=2, num_key_value_heads=1,
+    )  # fmt: skip
+    Gemma3ForCausalLM(config).bfloat16().save_pretrained(tmp_path)
+    exact = load_weights(tmp_path, torch.float32)
+    loaded = load_base(tmp_path, AdapterConfig())
+    for ours, theirs in zip(loaded.buffers(), exact.buffers(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_what_is_no_model_is_refused_with_the_mend(tmp_path: Path) -> None:

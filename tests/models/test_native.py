@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tongwen.models.nf4 import VALUES, NF4Linear
-from tongwen.native import Heads, Kernels, build, kernels
+from tongwen.native import Heads, Kernels, add_in_place, build, kernels
 from tongwen.native.kernels import kernels as find_kernels
 
 compiled = kernels()
@@ -114,6 +114,19 @@ def test_exponentials_are_exact_to_rounding(seed: int, scale: float) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_is_added_in_place_loses_nothing(dtype: torch.dtype, turned: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    total = torch.randn(97, 131, generator=generator)
+    part = torch.randn(97, 131, generator=generator).to(dtype)
+    if turned:
+        part = part.t().contiguous().t()
+    expected = total + part.float()
+    add_in_place(total, part)
+    assert torch.equal(total, expected)
+
+
 @needs_kernels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_four_bit_weights_are_restored_to_the_bit(dtype: torch.dtype) -> None:
@@ -122,6 +135,7 @@ def test_four_bit_weights_are_restored_to_the_bit(dtype: torch.dtype) -> None:
     codes = layer.codes_OI.int()
     nibbles = torch.stack([codes >> 4, codes & 15], dim=-1).view(-1, 64)
     expected = (torch.tensor(VALUES)[nibbles] * layer.absmax()[:, None]).to(dtype).flatten()
-    got = compiled.dequantize_4bit(layer.codes_OI, layer.absmax(), torch.tensor(VALUES), dtype)
-    assert torch.equal(got, expected)
+    got = torch.empty(48, 128, dtype=dtype)
+    compiled.dequantize_4bit(layer.codes_OI, layer.absmax(), torch.tensor(VALUES), got)
+    assert torch.equal(got.flatten(), expected)
     assert torch.equal(layer.dequantize(dtype).flatten(), expected)

@@ -1,16 +1,20 @@
-"""A model small enough to take many steps, a batch for it, and optimisers of it."""
+"""A model small enough to take many steps, a batch for it, and optimisers of it; a sudden end."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from transformers import PreTrainedModel
 
 from tongwen.config import PretrainConfig
 from tongwen.models import PACKED, new_model
+from tongwen.train import loop
 from tongwen.train.batch import Batch, Whole, pack
 from tongwen.train.gradient import LossOf
 from tongwen.train.objective import language_model
@@ -54,3 +58,19 @@ def take_step(model: PreTrainedModel, optimizer: Optimizer, step: int, lr: float
     else:
         assert optimizer.skip()
     return float(loss.value)
+
+
+@contextmanager
+def interrupted_before(number: int) -> Iterator[None]:
+    """A run that ends at once, unsaved, when it comes to step `number` (from 0)."""
+    step = loop.train_step
+
+    def interrupted(learner: Any, task: Any, config: Any, now: int) -> Any:
+        if now == number:
+            raise KeyboardInterrupt
+        return step(learner, task, config, now)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "train_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            yield

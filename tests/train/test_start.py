@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
-import types
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.train.stand import interrupted_before
 
 from tongwen import FinetuneConfig, PretrainConfig, finetune, pretrain
 from tongwen.config import DataPrepareConfig
 from tongwen.data import TokenStore, data_prepare
-from tongwen.errors import ConfigError, DataError, RunError
+from tongwen.errors import DataError, RunError
 from tongwen.files import sha256_file
 from tongwen.models import context_window, load_model
 from tongwen.train.inputs import planned
@@ -77,6 +76,17 @@ def test_an_appended_run_goes_on_with_the_schedule_and_other_data(
     fresh = tmp_path / "fresh"
     finetune(finetuning(lessons, fresh, run, steps=4))
     assert [one["tokens"] for one in done] == [one["tokens"] for one in steps(fresh)]
+    # Speed is told of what both did in the time of both.
+    told, before = (
+        json.loads((one / "passport.json").read_text(encoding="utf-8"))["result"]
+        for one in (out, run)
+    )
+    for key in ("tokens", "trained_tokens", "flops"):
+        assert told[key] == before[key] + sum(record[key] for record in done)
+    assert told["seconds"] > before["seconds"]
+    assert told["mfu"] / before["mfu"] == pytest.approx(
+        told["flops"] / told["seconds"] / (before["flops"] / before["seconds"])
+    )
     # The optimiser goes on: its moments are not those of a run that begins with these weights.
     assert weights(out) != weights(fresh)
 
@@ -91,25 +101,12 @@ def test_an_appended_run_has_the_steps_of_the_longer_of_both(lessons: Path, tmp_
     assert [record["step"] for record in steps(out)] == [4, 5, 6, 7, 8, 9]
 
 
-def test_an_appended_run_is_resumed_though_the_other_went_on(
-    lessons: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_appended_run_is_resumed_though_the_other_went_on(lessons: Path, tmp_path: Path) -> None:
     whole, cut, other = (tmp_path / name for name in ("whole", "cut", "other"))
     pretrain(pretraining(lessons, other, save_every=3))
     pretrain(pretraining(lessons, whole, append=other, steps=10))
-    from tongwen.train import loop
-
-    step, calls = loop.train_step, iter(range(3))
-
-    def dying(*arguments: Any) -> Any:
-        if next(calls, None) is None:
-            raise KeyboardInterrupt
-        return step(*arguments)
-
-    monkeypatch.setattr(loop, "train_step", dying)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_before(9):
         pretrain(pretraining(lessons, cut, append=other, steps=10, save_every=1))
-    monkeypatch.undo()
     for path in (other / "checkpoints").iterdir():
         path.rename(tmp_path / path.name)
     pretrain(pretraining(lessons, cut, append=other, steps=10, save_every=1))
@@ -137,10 +134,33 @@ def test_the_data_of_the_decay_begin_with_the_decay_of_the_schedule(
     whole, _ = planned(config, lengths, [*config.data, lessons / "chat"])
     rest, _ = planned(config, lengths, [*config.data, lessons / "chat"], done=4)
     sizes = [sum(map(len, whole.step(step))) for step in range(10)]
-    for step in range(6):
+    for step in range(4, 10):
         groups = np.concatenate(rest.step(step))
-        assert (groups >= 200).all() == (groups >= 200).any() == (step >= 2)
-        assert len(groups) == sizes[4 + step]
+        assert (groups >= 200).all() == (groups >= 200).any() == (step >= 6)
+        assert len(groups) == sizes[step]
+
+
+@pytest.mark.parametrize("done", [0, 4, 5])
+def test_several_updates_take_every_draw_several_times(done: int) -> None:
+    """Across the ramp and the switch of the data, and where another run stopped within a draw."""
+    folders = [Path("d"), Path("later")]
+
+    def order(updates: int, **asked: Any) -> list[list[int]]:
+        """The groups of every step behind `done`, in a schedule that is so many times as long."""
+        config = PretrainConfig(
+            data=folders[:1], out=Path("o"), batch_tokens=60, schedule="wsd", decay=0.3,
+            decay_data=folders[1:], batch_ramp=6 * updates, batch_ramp_parts=3, **asked,
+        )  # fmt: skip
+        first = done * updates // 2
+        lengths = [np.full(200, 10), np.full(200, 10)]
+        plan, steps = planned(config, lengths, folders, 0, first, updates)
+        return [np.concatenate(plan.step(step)).tolist() for step in range(first, steps)]
+
+    once = order(1, steps=10)
+    assert {group >= 200 for draw in once for group in draw} == {False, True}
+    assert len(set(map(len, once))) > 1
+    assert order(2, steps=20) == [draw for draw in once for _ in range(2)][done % 2 :]
+    assert len(order(2, epochs=0.4)) == 2 * len(order(1, epochs=0.4)) - done % 2
 
 
 def test_what_does_not_learn_must_be_that_of_the_model(
@@ -215,32 +235,3 @@ def test_rows_make_a_batch(lessons: Path, run: Path, tmp_path: Path) -> None:
         )
     )  # fmt: skip
     assert len(steps(out)) == 2 * (len(TokenStore.open(lessons / "chat", "train")) // 48)
-
-
-def test_trackers_are_told_every_number_until_they_break(
-    lessons: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    told: list[tuple[int, dict[str, float]]] = []
-    fake = types.ModuleType("swanlab")
-    fake.init = lambda **_: None  # type: ignore[attr-defined]
-    fake.finish = lambda: None  # type: ignore[attr-defined]
-    fake.log = lambda numbers, step: told.append((step, numbers))  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "swanlab", fake)
-    pretrain(pretraining(lessons, tmp_path / "told", steps=2, track=["swanlab"]))
-    losses = [(step, numbers["loss"]) for step, numbers in told if "loss" in numbers]
-    assert losses == [(one["step"], one["loss"]) for one in steps(tmp_path / "told")]
-    assert not any(isinstance(value, str) for _, numbers in told for value in numbers.values())
-
-    def broken(*_: object, **__: object) -> None:
-        raise ConnectionError("no network")
-
-    fake.log = broken  # type: ignore[attr-defined]
-    pretrain(pretraining(lessons, tmp_path / "broken", steps=2, track=["swanlab"]))
-    said = capsys.readouterr().err
-    assert said.count("--track swanlab is told nothing more: no network") == 1
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ConfigError, match="needs the package wandb"):
-        pretrain(pretraining(lessons, tmp_path / "no", steps=2, track=["wandb"]))

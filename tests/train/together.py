@@ -96,7 +96,7 @@ def reload(lessons: Path, run: Path, out: Path, changes: dict[str, Any]) -> None
     optimizer = new_optimizer(model, config, torch.float32, STEPS)
     form = ModelFolder(model, load_tokenizer(lessons / "text"))
     at = load_checkpoint(place_of(run, HALF), optimizer, form)
-    assert at == Position(HALF, at.tokens, at.trained_tokens, at.seconds)
+    assert at == Position(HALF, at.tokens, at.trained_tokens, at.seconds, at.flops)
     save_checkpoint(out / "checkpoints", at, optimizer, form)
 
 

@@ -45,7 +45,7 @@ def grpo(config: AlignConfig) -> Objective:
     def objective(model: PreTrainedModel, batch: Batch, whole: Whole) -> Loss:
         logp_K = token_logps(model, batch)
         loss_K, kl_K, clipped_K = token_losses(config, logp_K, batch)
-        trained_M = torch.tensor(batch.trained_M)
+        trained_M = torch.tensor(batch.trained_M).to(logp_K.device)
         loss_M = item_sums(loss_K, batch.trained_M)
         match config.grpo_norm:
             case "answer":
@@ -75,7 +75,10 @@ def token_losses(
     The divergence is estimated by r - log r - 1 with r = p_reference/p (Schulman 2020,
     joschu.net/blog/kl-approx.html), which is never negative.
     """
-    advantage_K = batch.values["advantage"].repeat_interleave(torch.tensor(batch.trained_M))
+    advantage_M, trained_M = batch.values["advantage"], torch.tensor(batch.trained_M)
+    advantage_K = advantage_M.repeat_interleave(
+        trained_M.to(logp_K.device), output_size=len(logp_K)
+    )
     old_K = batch.values.get("old", logp_K.detach())
     ratio_K = torch.exp(logp_K - old_K)
     near_K = ratio_K.clamp(1 - config.grpo_clip, 1 + config.grpo_clip)

@@ -72,7 +72,8 @@ class Baseline:
         ratios: list[float] = []
         with resting(model):
             for batch in batches:
-                logp_M = item_logps(model, self._mismatched.batch(batch.item_M))
+                row = self._mismatched.batch(batch.item_M).to(model.device)
+                logp_M = item_logps(model, row).cpu()
                 ratio_M = logp_M - self._reference_N[torch.from_numpy(batch.item_M)]
                 ratios += [] if batch.idle else ratio_M.tolist()
         everyone = [ratio for theirs in exchange(ratios) for ratio in theirs]
@@ -105,8 +106,9 @@ def kto(config: AlignConfig, good_N: Tensor, reference_N: Tensor) -> Objective:
 
     def objective(model: PreTrainedModel, batch: Batch, whole: Whole) -> Loss:
         item_M = torch.from_numpy(batch.item_M)
-        ratio_M = item_logps(model, batch) - reference_N[item_M]
-        return kto_loss(config, ratio_M, batch.values["z0"], good_N[item_M], whole)
+        logp_M = item_logps(model, batch)
+        reference_M, good_M = (one[item_M].to(logp_M.device) for one in (reference_N, good_N))
+        return kto_loss(config, logp_M - reference_M, batch.values["z0"], good_M, whole)
 
     return objective
 

@@ -97,8 +97,8 @@ def pairs_of(logp_M: Tensor, batch: Batch, reference_N: Tensor | None) -> Pairs:
     if reference_N is None:
         reference_M = torch.zeros_like(logp_M)
     else:
-        reference_M = reference_N[torch.from_numpy(batch.item_M)]
-    tokens_M = torch.tensor(batch.trained_M, dtype=torch.float32)
+        reference_M = reference_N[torch.from_numpy(batch.item_M)].to(logp_M.device)
+    tokens_M = torch.tensor(batch.trained_M, dtype=torch.float32).to(logp_M.device)
     both = [Side(logp_M[n::2], reference_M[n::2], tokens_M[n::2]) for n in (0, 1)]
     return Pairs(*both)
 

@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 from tongwen.alignment.scores import Answers, item_logps, resting
 from tongwen.files import sha256_file, write_whole
 from tongwen.models import PACKED, load_model
+from tongwen.models.device import device_of, placed
 from tongwen.progress import Progress
 from tongwen.train.batch import Batch
 from tongwen.train.heldout import parts_of
@@ -44,6 +45,7 @@ class Reference:
     def __init__(self, run: Run, learner: Learner, other: Path | None) -> None:
         self._folder = run.folder / "reference"
         self._batch_tokens = run.config.micro_batch_tokens
+        self._device = device_of(run.config.device)
         self._of = leaders(sha256_file(run.folder / "inputs.json") if leads() else "")
         self._learner = learner
         self._other = other
@@ -87,14 +89,14 @@ class Reference:
 
         def ask() -> list[list[float]]:
             with resting(model):
-                return [item_logps(model, batch).tolist() for batch in batches]
+                return [item_logps(model, batch.to(model.device)).tolist() for batch in batches]
 
         return self._learner.optimizer.masters.look(ask) if self._other is None else ask()
 
     @cached_property
     def _model(self) -> PreTrainedModel:
         assert self._other is not None, "without a folder the model that learns is asked"
-        return load_model(self._other, self._learner.model.dtype)
+        return placed(load_model(self._other, self._learner.model.dtype), self._device)
 
 
 def _stored(path: Path, head: dict[str, object]) -> list[float] | None:

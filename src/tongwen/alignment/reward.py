@@ -26,7 +26,7 @@ def reward(config: AlignConfig) -> Objective:
     """The mean over the step's pairs of -log p(the chosen answer is better)."""
 
     def objective(model: PreTrainedModel, batch: Batch, whole: Whole) -> Loss:
-        last_M = torch.tensor(batch.lengths_M).cumsum(0) - 1
+        last_M = (torch.tensor(batch.lengths_M).cumsum(0) - 1).to(batch.ids_T.device)
         score_M = reward_scores(model, batch.ids_T, batch.position_T, batch.packing, last_M)
         return reward_loss(config, score_M[0::2], score_M[1::2], whole)
 

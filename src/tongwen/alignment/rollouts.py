@@ -28,6 +28,7 @@ from tongwen.engine import Sampling
 from tongwen.engine.local import LocalEngine
 from tongwen.files import write_whole
 from tongwen.models import PACKED, load_model
+from tongwen.models.device import device_of, placed
 from tongwen.train.batch import Batch, Items, Whole, Work, pack
 from tongwen.train.checkpoint import all_checkpoints, step_of
 from tongwen.train.heldout import spread
@@ -151,7 +152,7 @@ class Rollouts:
         rollouts = self._draw(first, parts)
         with resting(self._model):
             old = [
-                token_logps(self._model, self._batch(rows)).tolist()
+                token_logps(self._model, self._batch(rows).to(self._model.device)).tolist()
                 for rows in self._rows(rollouts)
             ]
         folder.mkdir(exist_ok=True)
@@ -189,7 +190,8 @@ class Rollouts:
         batch.values["reward"] = torch.tensor([one.reward for one in rows])
         if self._reference is not None:
             with resting(self._reference):
-                batch.values["reference"] = token_logps(self._reference, batch).clone()
+                row = batch.to(self._reference.device)
+                batch.values["reference"] = token_logps(self._reference, row).clone()
         return batch
 
 
@@ -212,7 +214,8 @@ def _reference(config: AlignConfig, model: PreTrainedModel) -> PreTrainedModel |
     """The model that the KL divergence is from, beside the one that learns."""
     if config.strength == 0:
         return None
-    reference = load_model(config.reference or config.model, model.dtype)
+    folder = config.reference or config.model
+    reference = placed(load_model(folder, model.dtype), device_of(config.device))
     reference.set_attn_implementation(PACKED)
     return reference.requires_grad_(False)
 

@@ -91,7 +91,7 @@ def exam_of(
         with resting(model):
             if prepared is not None:
                 batches = prepared(model, batches)
-            losses = [objective(model, batch, whole) for batch in batches]
+            losses = [objective(model, batch.to(model.device), whole) for batch in batches]
         parts = [
             {"loss": float(one.value), **one.figures}
             for one, batch in zip(losses, batches, strict=True)

@@ -43,7 +43,7 @@ def chat(config: ChatConfig) -> ChatResult:
         raise ConfigError("plain text has no system message", hint="leave --system or --raw away")
     question = _question(config)
     terminal = Terminal.of_process()
-    engine = load_engine(config.model)
+    engine = load_engine(config.model, config.device)
     if config.reward is not None:
         return talk(config, question, best_of(engine, config.reward, config.best_of), terminal)
     return talk(config, question, engine, terminal)

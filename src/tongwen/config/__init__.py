@@ -15,6 +15,7 @@ from tongwen.config.data import (
     ReadConfig,
     SiftConfig,
 )
+from tongwen.config.device import Device, DeviceConfig
 from tongwen.config.duplicates import DuplicatesConfig
 from tongwen.config.forecast import ForecastConfig
 from tongwen.config.imports import DataImportConfig
@@ -54,6 +55,8 @@ __all__ = [
     "DataPrepareConfig",
     "DataQuestionsConfig",
     "DataStatsConfig",
+    "Device",
+    "DeviceConfig",
     "DuplicatesConfig",
     "EmbeddingInit",
     "FinetuneConfig",

@@ -140,8 +140,6 @@ class AlignConfig(TrainConfig):
                 "beta would compare with the model before warm_start; give what it starts from "
                 "as reference"
             )
-        if self.grpo_updates > 1 and (self.decay_data is not None or self.batch_ramp is not None):
-            raise ValueError("decay_data and batch_ramp go with grpo_updates 1 alone")
         return self
 
     def resolved(self) -> Self:

@@ -10,16 +10,17 @@ from pydantic import Field, model_validator
 from tongwen.config.adapter import AdapterConfig
 from tongwen.config.align import Objective
 from tongwen.config.base import Count, Positive, Rate, Seed, VocabSize
+from tongwen.config.device import DeviceConfig
 from tongwen.config.optimizer import OptimizerConfig
 from tongwen.config.processes import ProcessesConfig
 from tongwen.config.train import Size
 
 
-class ForecastConfig(AdapterConfig, OptimizerConfig, ProcessesConfig):
+class ForecastConfig(AdapterConfig, OptimizerConfig, ProcessesConfig, DeviceConfig):
     """Say what a training takes in memory, time and disk, before any weight is loaded."""
 
     run: Path | None = None
-    """Settings file or run folder of a training; what is given beside it wins."""
+    """Settings file, preset or run folder of a training; what is given beside it wins."""
     model: Path | None = None
     """Model folder, of which config.json is enough; it is fine-tuned unless `stage` says more."""
     size: Size | None = None

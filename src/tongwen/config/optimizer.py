@@ -64,7 +64,7 @@ class OptimizerConfig(Config):
     average_last: Share = 0.2
     """Share of the steps, at the end, whose weights the `mean` average is of."""
     precision: Precision = "auto"
-    """Compute precision; auto takes bf16 where its matrix products are faster here."""
+    """Compute precision; auto takes bf16 where its products are faster, fp16 on older cards."""
     checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: slower, smaller."""
 

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from tongwen.config.adapter import AdapterConfig
 from tongwen.config.base import Count, Positive, Rate, Seed
 from tongwen.config.context import ContextConfig
+from tongwen.config.device import DeviceConfig
 from tongwen.config.optimizer import OptimizerConfig
 from tongwen.config.processes import ProcessesConfig
 from tongwen.config.start import StartConfig
@@ -17,7 +18,9 @@ from tongwen.config.start import StartConfig
 Size = Literal["1m", "5m", "25m", "135m", "350m", "1b"]
 
 
-class TrainConfig(OptimizerConfig, StartConfig, ContextConfig, ProcessesConfig, AdapterConfig):
+class TrainConfig(
+    OptimizerConfig, StartConfig, ContextConfig, ProcessesConfig, DeviceConfig, AdapterConfig
+):
     """What pretraining and fine-tuning have in common."""
 
     data: Annotated[list[Path], Field(min_length=1)]

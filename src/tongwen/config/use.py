@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from tongwen.config.base import Config, Count, Positive, Seed
+from tongwen.config.device import DeviceConfig
 
 
 class QuickstartConfig(Config):
@@ -38,7 +39,7 @@ class SamplingConfig(Config):
     """Seed of the choices; without one every answer differs."""
 
 
-class ChatConfig(SamplingConfig):
+class ChatConfig(SamplingConfig, DeviceConfig):
     """Talk to a model in the terminal, or get one answer with `--prompt`."""
 
     model: Path

@@ -16,9 +16,9 @@ from typing import Any, Final
 Said = Mapping[str, str]
 """Keys, separated by blanks, under what is said of all of them."""
 
-ADAPTERS: Final = "adapters are not trained yet; only all weights are"
-ALIGNMENT: Final = "learning from preferences or rewards is not done yet"
-OPTIMISER: Final = "the optimiser is AdamW with betas 0.9 and 0.95"
+ADAPTERS: Final = "adapters are not brought over: give `--method lora` and its settings"
+ALIGNMENT: Final = "preferences and rewards are not brought over: give them to `tongwen align`"
+OPTIMISER: Final = "optimisers are not brought over: give `--optimizer` and `--betas`"
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,11 @@ def _schedule(it: Asked) -> Answer:
         return taken(schedule="cosine")
     if it.value == "warmup_stable_decay":
         return taken(schedule="wsd")
-    return _refused(f"'{it.value}': the schedules here are cosine (to a tenth) and wsd")
+    if it.value in ("linear", "constant"):
+        return taken(schedule=it.value)
+    if it.value == "constant_with_warmup":
+        return taken(schedule="constant")
+    return _refused(f"'{it.value}': there is nothing like it here")
 
 
 def _cosine_floor(it: Asked) -> Answer:
@@ -167,14 +171,12 @@ def _warmup(it: Asked) -> Answer:
 
 
 def _warmup_steps(it: Asked) -> Answer:
-    steps, warm = number(it.foreign.values.get("max_steps")), number(it.value)
+    warm = number(it.value)
     if not warm:
         return Answer("idle", "the warm-up is given as a share, or there is none")
     if warm < 1:
         return taken(warmup=warm)
-    if steps is None or steps <= warm:
-        return _refused("the warm-up is a share of the steps here: give warmup_ratio, or max_steps")
-    return taken(warmup=round(warm / steps, 6))
+    return taken(warmup_steps=int(warm))
 
 
 def _rows(it: Asked) -> Answer:
@@ -209,7 +211,7 @@ def _bf16(it: Asked) -> Answer:
 
 def _fp16(it: Asked) -> Answer:
     if it.value in (True, "true"):
-        return _refused("computing in fp16 is not supported; bf16 and fp32 are")
+        return taken(precision="fp16")
     return Answer("idle", "not asked for")
 
 

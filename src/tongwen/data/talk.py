@@ -12,6 +12,7 @@ from rich.console import Console
 from tongwen.data.account import REJECTS, Reason
 from tongwen.data.manifest import Balance, Contamination, Counts, Manifest, SourceCounts, SourceFile
 from tongwen.files import spelled
+from tongwen.progress import counted
 from tongwen.sources import Expanded
 
 SHOWN: Final = 5
@@ -39,13 +40,13 @@ class Talk:
     def begin(self, expanded: Expanded, files: Sequence[SourceFile], out: Path) -> None:
         """What is going to be read, and what is not."""
         total = sum(file.bytes for file in files)
-        self._say(f"preparing {_count(len(files), 'file')}, {_megabytes(total)}, into {out}")
+        self._say(f"preparing {counted(len(files), 'file')}, {_megabytes(total)}, into {out}")
         if expanded.ignored:
             names = ", ".join(spelled(path.name) for path in expanded.ignored[:SHOWN])
             more = ", …" if len(expanded.ignored) > SHOWN else ""
             number = len(expanded.ignored)
             self._say(
-                f"left out: {_count(number, 'file')} that {'holds' if number == 1 else 'hold'} no "
+                f"left out: {counted(number, 'file')} that {'holds' if number == 1 else 'hold'} no "
                 f"data ({names}{more})",
                 style="yellow",
             )
@@ -61,7 +62,7 @@ class Talk:
         """Rows that had no part in training a tokenizer."""
         if rejected:
             self._say(
-                f"{rejected:,} of {_count(rows, 'row')} cannot be used and had no part in it; "
+                f"{rejected:,} of {counted(rows, 'row')} cannot be used and had no part in it; "
                 "`tongwen data prepare` lists them with their reasons",
                 style="yellow",
             )
@@ -81,7 +82,7 @@ class Talk:
         outcome = ", ".join(f"{count:,} {name}" for name, count in parts.items() if count)
         lost = source.rows_in - source.used - source.held_out
         self._say(
-            f"{source.path}: {', '.join(kinds)}: {_count(source.rows_in, 'row')} → {outcome}",
+            f"{source.path}: {', '.join(kinds)}: {counted(source.rows_in, 'row')} → {outcome}",
             style="yellow" if lost else "",
         )
 
@@ -95,7 +96,9 @@ class Talk:
             )
         if len(ranked) > SHOWN:
             rest = sum(reason.count for _, reason in ranked[SHOWN:])
-            self._say(f"  {rest:,} × {_count(len(ranked) - SHOWN, 'other reason')}", style="yellow")
+            self._say(
+                f"  {rest:,} × {counted(len(ranked) - SHOWN, 'other reason')}", style="yellow"
+            )
 
     def balance(self, balance: Balance, rejects: Path) -> None:
         """What became of all rows."""
@@ -108,16 +111,16 @@ class Talk:
         for one in benchmarks:
             self._say(
                 f"benchmark {one.name}: {one.found:,} of {one.items:,} questions found, in "
-                f"{_count(one.rows, 'row')}, which are left out",
+                f"{counted(one.rows, 'row')}, which are left out",
                 style="yellow" if one.found else "",
             )
 
     def notes(self, notes: Mapping[str, int], cut_characters: int) -> None:
         """What was mended or noticed in rows."""
         if cut_characters:
-            self._say(f"cut for standing in earlier rows: {_count(cut_characters, 'character')}")
+            self._say(f"cut for standing in earlier rows: {counted(cut_characters, 'character')}")
         for note, rows in sorted(notes.items()):
-            self._say(f"noted: {note}, in {_count(rows, 'row')}")
+            self._say(f"noted: {note}, in {counted(rows, 'row')}")
 
     def report(self, report: Path) -> None:
         """Where there is something to look at."""
@@ -136,7 +139,7 @@ class Talk:
         for name, split in manifest.splits.items():
             if split.tokens:
                 self._say(
-                    f"{name}: {_count(split.items, 'item')}, {split.tokens:,} tokens, "
+                    f"{name}: {counted(split.items, 'item')}, {split.tokens:,} tokens, "
                     f"{split.trained_tokens:,} of them trained; {_shares(split.languages)}"
                 )
         if not manifest.balance.held_out and manifest.settings["hold_out"]:
@@ -151,10 +154,6 @@ def _shares(languages: Mapping[str, Counts]) -> str:
     total = sum(counts.bytes for counts in languages.values())
     ranked = sorted(languages.items(), key=lambda item: -item[1].bytes)
     return ", ".join(f"{name} {counts.bytes / max(total, 1):.0%}" for name, counts in ranked)
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number:,} {name}{'' if number == 1 else 's'}"
 
 
 def _megabytes(size: int) -> str:

@@ -21,6 +21,7 @@ from tongwen.engine.protocol import Finish, Generation, Sampling, Token
 from tongwen.errors import ConfigError, DataError
 from tongwen.messages import Conversation, Limits, Message, fit, render_prompt
 from tongwen.models import PACKED, Packing
+from tongwen.models.device import placed
 from tongwen.models.reward import load_reward_model, reward_scores
 from tongwen.tokenizer import load_tokenizer
 
@@ -45,12 +46,11 @@ class RewardModel:
             ids = fit(conversation, self._tokenizer, self._limits)[-1].rendered.ids
         except DataError:
             return -math.inf
-        ids_T, length = torch.tensor(ids), len(ids)
+        device, length = self._model.device, len(ids)
+        ids_T, position_T = torch.tensor(ids, device=device), torch.arange(length, device=device)
+        packing = Packing.of([length]).to(device)
         with torch.no_grad():
-            [score] = reward_scores(
-                self._model, ids_T, torch.arange(length), Packing.of([length]),
-                torch.tensor([length - 1]),
-            )  # fmt: skip
+            [score] = reward_scores(self._model, ids_T, position_T, packing, position_T[-1:])
         return float(score)
 
 
@@ -100,8 +100,8 @@ class BestOf:
 
 def best_of(engine: LocalEngine, reward: Path, count: int) -> BestOf:
     """The engine that takes the best of `count` answers by the reward model of a folder."""
-    judge = RewardModel(load_reward_model(reward, torch.float32), load_tokenizer(reward))
-    return BestOf(engine, judge, count)
+    model = placed(load_reward_model(reward, torch.float32), engine.device)
+    return BestOf(engine, RewardModel(model, load_tokenizer(reward)), count)
 
 
 def _check_varied(sampling: Sampling) -> None:

@@ -14,12 +14,15 @@ import torch
 from safetensors import safe_open
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from tongwen.config import Device
 from tongwen.engine.decode import decode
 from tongwen.engine.detokenize import text_streams
 from tongwen.engine.protocol import Generation, Sampling, Token
 from tongwen.errors import DataError, ModelError
 from tongwen.messages import CONTROL_TOKENS, Message, encode_text, render_prompt, turn_ends
 from tongwen.models import load_model, resolve_model, tokenizer_folder, weights_folder
+from tongwen.models.device import CPU, device_of, placed
+from tongwen.models.machine import compute_dtype
 from tongwen.tokenizer import load_tokenizer
 
 # From this many parameters on, fp32 weights cost more memory traffic than their digits are worth.
@@ -48,6 +51,11 @@ class LocalEngine:
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """The tokenizer of the model."""
         return self._tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        return self._model.device
 
     @property
     def context(self) -> int:
@@ -136,11 +144,14 @@ class LocalEngine:
         return []
 
 
-def load_engine(folder: Path) -> LocalEngine:
-    """The engine over a model or run folder."""
+def load_engine(folder: Path, device: Device = "auto") -> LocalEngine:
+    """The engine over a model or run folder, on a device."""
+    where = device_of(device)
     place = resolve_model(folder)
-    large = _parameters(weights_folder(place)) > LARGE
-    model = load_model(place, torch.bfloat16 if large else torch.float32)
+    dtype = torch.float32
+    if _parameters(weights_folder(place)) > LARGE:
+        dtype = torch.bfloat16 if where == CPU else compute_dtype("auto", where)
+    model = placed(load_model(place, dtype), where)
     return LocalEngine(model, load_tokenizer(tokenizer_folder(place)))
 
 

@@ -6,10 +6,10 @@ import shutil
 
 from tongwen.config import ForecastConfig
 from tongwen.forecasts.case import Case, case_of, not_counted, with_run
-from tongwen.forecasts.cost import disk_bytes, efficiency
 from tongwen.forecasts.fit import proposals
 from tongwen.forecasts.result import Forecast
 from tongwen.forecasts.work import Supposed
+from tongwen.models.cost import disk_bytes, reached
 
 
 def forecast(config: ForecastConfig) -> Forecast:
@@ -32,7 +32,7 @@ def forecast(config: ForecastConfig) -> Forecast:
         verdict=case.verdict,
         tokens_per_step=case.step.tokens,
         seconds_per_step=case.seconds_per_step,
-        efficiency=efficiency(recipe),
+        efficiency=reached(case.anatomy, recipe, case.step, case.speed),
         steps=case.steps,
         disk=disk_bytes(case.anatomy, recipe, case.config.keep),
         disk_free_bytes=float(shutil.disk_usage(".").free),

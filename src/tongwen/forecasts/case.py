@@ -10,24 +10,21 @@ from tongwen.config import ForecastConfig, Size
 from tongwen.data import load_manifest
 from tongwen.data.manifest import MANIFEST
 from tongwen.errors import ConfigError
-from tongwen.forecasts.cost import Step, step_seconds
 from tongwen.forecasts.machines import Machine, machine
-from tongwen.forecasts.result import Verdict, verdict_of
 from tongwen.forecasts.work import Work, work_of
 from tongwen.models.anatomy import Anatomy, anatomy_of, read_anatomy
+from tongwen.models.cost import Speed, Step, step_seconds
 from tongwen.models.memory import Memory, training_memory
 from tongwen.models.recipe import Recipe, recipe_of
+from tongwen.models.room import MARGIN, Verdict, verdict_of
 from tongwen.models.sizes import shape_config
-from tongwen.settings import nearest, read_toml, settings
+from tongwen.settings import file_or_preset, nearest, read_toml, settings
 from tongwen.verbs import VERBS
 
 SETTINGS_FILE = "config.toml"
-MARGIN = {"processor": 0.12, "card": 0.15}
-"""Share of the peak by which a forecast was wrong at most: on a processor as measured by
-`benchmarks/forecast.py`, on a card as against the published tables."""
 CONTEXT = 512
 """Tokens that a new model sees, as `tongwen pretrain` makes it."""
-NOT_COUNTED = ("quota", "mix", "batch_ramp", "decay_data", "reference", "rope", "guard")
+NOT_COUNTED = ("mix", "batch_ramp", "decay_data", "reference", "rope", "guard")
 """Settings that change a little of what is forecast, and are passed over."""
 VOCABULARY: dict[Size, int] = {
     "1m": 4096, "5m": 8192, "25m": 32000, "135m": 65024, "350m": 65024, "1b": 65024,
@@ -95,10 +92,14 @@ class Case:
         return Step(tokens, tokens * self.work.trained_share, self.work.square_length)
 
     @property
+    def speed(self) -> Speed:
+        """How fast one process computes."""
+        return self.machine.speed(self.precision)
+
+    @property
     def seconds_per_step(self) -> float:
         """Seconds of an optimiser step."""
-        peak = self.machine.peaks[self.precision]
-        return step_seconds(self.anatomy, self.recipe, self.machine, peak, self.step)
+        return step_seconds(self.anatomy, self.recipe, self.step, self.speed)
 
     @property
     def steps(self) -> int | None:
@@ -125,6 +126,10 @@ def with_run(config: ForecastConfig) -> ForecastConfig:
     merged = {**stage, **kept, **given}
     # A run has a size even where it goes on from a model; what is given here wins.
     merged.pop("model" if "size" in given else "size" if "model" in merged else "", None)
+    if not merged.keys() & {"model", "size"}:
+        raise ConfigError(f"{path} names no model", "give --model or --size beside it")
+    if "quota" in told:
+        merged.setdefault("batch_rows", sum(told["quota"]))
     return settings(ForecastConfig, merged)
 
 
@@ -137,7 +142,7 @@ def not_counted(config: ForecastConfig) -> list[str]:
 
 def _told(run: Path) -> tuple[Path, dict[str, Any]]:
     """The settings file that is meant, and what it says."""
-    path = run / SETTINGS_FILE if run.is_dir() else run
+    path = run / SETTINGS_FILE if run.is_dir() else file_or_preset(run)
     return path, read_toml(path, "key = value")
 
 
@@ -148,7 +153,7 @@ def case_of(config: ForecastConfig) -> Case:
             "grpo generates answers, and that is not forecast",
             "forecast fine-tuning with the same settings; answers need room beside it",
         )
-    where = machine(config.machine, config.threads, config.precision)
+    where = machine(config.machine, config.threads, config.precision, config.device)
     anatomy, window = _anatomy(config)
     work = work_of(config, config.context or window)
     return Case(config, anatomy, where, where.precision(config.precision), work)

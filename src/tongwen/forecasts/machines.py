@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from tongwen.config import Precision
+from tongwen.config import Device, Precision
 from tongwen.errors import ConfigError
+from tongwen.models.cost import LINK, Speed
+from tongwen.models.device import card_name, device_of
 from tongwen.models.machine import compute_dtype, matrix_peak, prepare_machine
+from tongwen.models.room import free_memory
 from tongwen.native import kernels
+from tongwen.progress import counted
 from tongwen.settings import nearest
 
 HERE = "here"
@@ -38,8 +40,14 @@ class Machine:
     card: bool
     link: float = 0.0
     """Bytes per second between a card and the memory of its host, one way."""
+    threads: int = 1
+    """Of a processor, which compute together."""
     compiled: bool = True
     """Whether our kernels can be compiled there."""
+
+    def speed(self, precision: str) -> Speed:
+        """How fast it computes in a precision that it has."""
+        return Speed(self.peaks[precision], self.threads, self.link)
 
     def precision(self, asked: Precision) -> str:
         """The precision that is computed in."""
@@ -53,11 +61,13 @@ class Machine:
         return asked
 
 
-def machine(name: str, threads: int, precision: Precision) -> Machine:
-    """The machine that a name stands for: its words in any order, as many as single it out."""
+def machine(name: str, threads: int, precision: Precision, device: Device = "auto") -> Machine:
+    """The machine that a name stands for: its words in any order, as many as single it out.
+
+    `here` is what `device` means on this machine.
+    """
     if name == HERE:
-        # A card that is here is not looked for: training computes on the processor.
-        return _this_processor(threads, precision)
+        return _this_one(threads, precision, device_of(device))
     words = set(_words(name))
     found = [known for known in _table() if words <= set(_words(known))]
     exact = [known for known in found if set(_words(known)) == words]
@@ -92,36 +102,23 @@ def _named(name: str) -> Machine:
         peaks={kind: entry[kind] * 1e12 for kind in PREFERRED if kind in entry},
         card=not entry.get("processor", False),
         link=entry.get("bandwidth_gb", 0.0) * 1e9,
+        threads=entry.get("threads", 1),
     )
 
 
-def _this_processor(threads: int, precision: Precision) -> Machine:
+def _this_one(threads: int, precision: Precision, device: torch.device) -> Machine:
     """This machine; its peak is measured in the precision that will be computed in."""
     count = prepare_machine(threads)
-    dtype = compute_dtype(precision)
+    dtype = compute_dtype(precision, device)
     kind = next(kind for kind, value in DTYPES.items() if value == dtype)
-    name = f"this machine, {count} thread{'s' if count > 1 else ''}"
+    card = device.type == "cuda"
+    name = f"this machine, {counted(count, 'thread')}"
     return Machine(
-        name,
-        float(_free_memory()),
-        {kind: matrix_peak(dtype)},
-        card=False,
-        compiled=kernels() is not None,
+        card_name(device) if card else name,
+        float(free_memory(device)),
+        {kind: matrix_peak(dtype, device)},
+        card=card,
+        link=LINK,
+        threads=count,
+        compiled=not card and kernels() is not None,
     )
-
-
-def _free_memory() -> int:
-    """Bytes that a new process can have: what is free, within the limit of a container."""
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    found = re.search(r"MemAvailable:\s+(\d+) kB", _text("/proc/meminfo"))
-    free = int(found[1]) * 1024 if found else pages
-    limit, used = (_text(f"/sys/fs/cgroup/memory.{kind}").strip() for kind in ("max", "current"))
-    return min(free, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else free
-
-
-def _text(path: str) -> str:
-    """What a file of the kernel says; nothing where there is none."""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError:
-        return ""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
+from tongwen.models.room import Verdict
 from tongwen.progress import duration
 
-Verdict = Literal["fits", "may fit", "does not fit"]
 GIB = 2**30
 DAY = 86400
 
@@ -136,13 +135,6 @@ WHEN = {
     "gathering": "at the end of the backward pass",
     "update": "at the update of the weights",
 }
-
-
-def verdict_of(peak: float, margin: float, available: float) -> Verdict:
-    """`fits` only where the peak does with the whole margin on top."""
-    if peak * (1 + margin) <= available:
-        return "fits"
-    return "may fit" if peak <= available * (1 + margin) else "does not fit"
 
 
 def gib(size: float) -> str:

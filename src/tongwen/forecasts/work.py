@@ -18,8 +18,8 @@ from tongwen.config import ForecastConfig
 from tongwen.config.align import COMPARING
 from tongwen.data import TokenStore, load_manifest
 from tongwen.data.manifest import MANIFEST
-from tongwen.forecasts.heaviest import heaviest, laid_out, tokens_looked_at
 from tongwen.models.recipe import Load
+from tongwen.train.heaviest import heaviest, laid_out, tokens_looked_at, trained_share
 from tongwen.train.mix import Ints
 from tongwen.train.plan import Plan
 
@@ -95,8 +95,7 @@ class Counted:
     @cached_property
     def trained_share(self) -> float:
         """Share of the tokens that carry loss."""
-        splits = [load_manifest(folder).splits["train"] for folder in self.folders]
-        return sum(split.trained_tokens for split in splits) / sum(split.tokens for split in splits)
+        return trained_share(self.folders)
 
     @property
     def square_length(self) -> float:
@@ -106,7 +105,7 @@ class Counted:
     def load(self, batch_tokens: int, micro_batch_tokens: int, _steps: int | None) -> Load:
         """The largest micro-batch, cut as training cuts it."""
         plan = Plan(self.lengths, batch_tokens, micro_batch_tokens, self.seed)
-        steps = _steps or plan.steps_per_epoch
+        steps = range(_steps or plan.steps_per_epoch)
         load = heaviest(plan, self.lengths, steps, self.trained_share)
         return replace(load, looked=-(-self.looked // micro_batch_tokens))
 
@@ -141,7 +140,7 @@ class Supposed:
         items = max(1, -(-min(batch_tokens, micro_batch_tokens) // self.longest))
         tokens = items * self.longest
         trained = round(tokens * self.trained_share)
-        return Load(tokens, trained, *laid_out([self.longest] * items), shapes=MANY)
+        return Load(tokens, trained, *laid_out(np.full(items, self.longest)), shapes=MANY)
 
 
 def work_of(config: ForecastConfig, context: int) -> Work:

@@ -12,6 +12,7 @@ Legend: e bytes of a number in the compute precision; a pair is a query and a ke
 from __future__ import annotations
 
 from tongwen.models.anatomy import Anatomy, Linear
+from tongwen.models.fast import HEADS_NORMED
 from tongwen.models.recipe import Load, Recipe
 
 SHARED_INPUT = {"k_proj": "q_proj", "v_proj": "q_proj", "up_proj": "gate_proj"}
@@ -30,6 +31,8 @@ def layer_bytes(anatomy: Anatomy, recipe: Recipe, load: Load) -> float:
         # head's sum, the row between the halves, and gate with up: all else is computed again.
         width = 2.0 * anatomy.hidden + 2 * anatomy.query + 2 * anatomy.key_value
         width += 2 * anatomy.intermediate + _adapters(anatomy, recipe)
+        if anatomy.family in HEADS_NORMED:
+            width += anatomy.query + anatomy.key_value  # as they were before
         return (e * width + 4 * anatomy.heads) * load.tokens
     # Each of two RMSNorms: its input in fp32, its inverse root, and its output if it learns.
     token = 2.0 * (4 * anatomy.hidden + 4)

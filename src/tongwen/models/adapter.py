@@ -91,7 +91,7 @@ def _add_noise(model: PreTrainedModel, alpha: float, draws: Draws) -> None:
         if not draws.active:
             return out_BTH
         strength_T1 = alpha / (draws.token_lengths()[:, None] * width).sqrt()
-        noise_TH = draws.noise(columns_H) * strength_T1
+        noise_TH = draws.noise(columns_H.to(out_BTH.device)) * strength_T1.to(out_BTH.device)
         return out_BTH + noise_TH.to(out_BTH).view(out_BTH.shape)
 
     embeddings.register_forward_hook(noisy)

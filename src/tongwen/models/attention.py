@@ -18,7 +18,7 @@ keyword of `forward`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,11 +28,14 @@ from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
 
+from tongwen.models.device import capability, moved
 from tongwen.native import DTYPES, HEAD_MULTIPLE, Heads, kernels
 
 PACKED = "tongwen_packed"
 # Documents whose lengths round up to the same multiple share a bucket of that width.
 ROUND = 128
+# Wider heads have no backward pass on every card.
+WIDEST = 192
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,15 @@ class Packing:
             torch.from_numpy(place_T),
             torch.from_numpy(np.append(begin_M, length_M.sum())),
             int(length_M.max()),
+        )
+
+    def to(self, device: torch.device) -> Packing:
+        """The same on a device."""
+        return replace(
+            self,
+            row_P=moved(self.row_P, device),
+            place_T=moved(self.place_T, device),
+            begin_M1=moved(self.begin_M1, device),
         )
 
 
@@ -127,13 +139,19 @@ def packed_attention(
     q_THD, k_TGD, v_TGD = (x[0].transpose(0, 1) for x in (query, key, value))
     # A window that no document outgrows is no window.
     window = sliding_window if sliding_window and packing.longest > sliding_window else None
-    if query.device.type == "cuda" and query.dtype != torch.float32:
+    if _has_flash(query):
         out_THD = _on_card(q_THD, k_TGD, v_TGD, packing, scale, window)
     elif window is None and _has_kernel(query):
         out_THD = _Kernel.apply(q_THD, k_TGD, v_TGD, packing.begin_M1, scale)  # type: ignore[no-untyped-call]
     else:
         out_THD = _in_buckets(q_THD, k_TGD, v_TGD, packing, scale, window)
     return out_THD[None], None
+
+
+def _has_flash(x: Tensor) -> bool:
+    """Whether torch's FlashAttention takes these heads, on this card, back and forth."""
+    fits = x.dtype != torch.float32 and x.shape[-1] % 8 == 0 and x.shape[-1] <= WIDEST
+    return x.device.type == "cuda" and fits and capability(x.device) >= (8, 0)
 
 
 def _on_card(
@@ -207,6 +225,11 @@ def _causal(
     dtype = q_NHLD.dtype
     if q_NHLD.device.type == "cpu":
         q_NHLD, k_NGLD, v_NGLD = q_NHLD.float(), k_NGLD.float(), v_NGLD.float()
+    else:
+        # On a card only the attention that keeps all scores knows of groups of query heads.
+        group = q_NHLD.shape[1] // k_NGLD.shape[1]
+        if group > 1:
+            k_NGLD, v_NGLD = (x.repeat_interleave(group, dim=1) for x in (k_NGLD, v_NGLD))
     length = q_NHLD.shape[2]
     near_LL = None
     if window is not None and length > window:

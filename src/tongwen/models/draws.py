@@ -24,6 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tongwen.models.device import moved
+
 Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
 _Words = np.ndarray[tuple[int], np.dtype[np.uint64]]
 
@@ -73,11 +75,13 @@ class Draws:
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._row: Row | None = None
+        self._keys: tuple[Tensor, Tensor] | None = None
 
     def begin(self, step: int, items: Sequence[int] | Ints, lengths: Sequence[int]) -> None:
         """The next forward and backward pass is over these items, in this order, in this step."""
         item_M, length_M = (np.asarray(numbers, dtype=np.int64) for numbers in (items, lengths))
         self._row = Row(self._seed, step, item_M, length_M)
+        self._keys = None
 
     @property
     def active(self) -> bool:
@@ -102,9 +106,13 @@ class Draws:
         return torch.from_numpy(np.repeat(self._row.length_M, self._row.length_M))
 
     def _numbers(self, columns_C: Tensor) -> Tensor:
-        """Uniform int64 [T, C]."""
+        """Uniform int64 [T, C]; whole numbers, of which every device has the same products."""
         assert self._row is not None, "drawn outside of a row"
-        factor_T1, summand_T1 = (key.to(columns_C.device) for key in self._row.keys)
+        if self._keys is None:
+            factor_T1, summand_T1 = self._row.keys
+            # Once for all layers.
+            self._keys = moved(factor_T1, columns_C.device), moved(summand_T1, columns_C.device)
+        factor_T1, summand_T1 = self._keys
         return (factor_T1 * columns_C).add_(summand_T1)
 
 

@@ -19,9 +19,11 @@ from tongwen.models.fast_layer import KeptNorm, Layer, Projection, Row, decoder_
 from tongwen.models.lora import LoraLinear
 from tongwen.native import HEAD_MULTIPLE, Heads, kernels
 
-# Families whose layers are LLaMA's, with or without biases.
-SHAPED = ("llama", "mistral", "qwen2")
+# Families whose layers are LLaMA's, with or without biases and norms of queries and keys.
+SHAPED = ("llama", "mistral", "qwen2", "qwen3")
+HEADS_NORMED = ("qwen3",)
 ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
+HEAD_NORMS = ("q_norm", "k_norm")
 
 
 def packed_hidden(
@@ -56,8 +58,9 @@ def obstacle(model: PreTrainedModel, packing: Packing) -> str | None:
     if _hooked(base):
         return "a hook watches its forward pass"
     for layer in base.layers:
-        if set(dict(layer.self_attn.named_children())) != ATTENTION:
-            return "its attention has other parts than four projections"
+        parts = set(dict(layer.self_attn.named_children()))
+        if parts != ATTENTION.union(HEAD_NORMS if config.model_type in HEADS_NORMED else ()):
+            return "its attention has other parts than those of its family"
         for module in (layer, layer.self_attn, layer.mlp, *_linears(layer)):
             if (reason := _unusual(module, model.dtype)) is not None:
                 return reason
@@ -121,6 +124,9 @@ def _parts(layer: Any) -> Layer:
     return Layer(
         norm_in=layer.input_layernorm.weight,
         norm_mid=layer.post_attention_layernorm.weight,
+        norm_heads=tuple(
+            getattr(attention, name).weight for name in HEAD_NORMS if hasattr(attention, name)
+        ),
         eps=layer.input_layernorm.variance_epsilon,
         qkv=Projection(attention.q_proj, attention.k_proj, attention.v_proj),
         out=Projection(attention.o_proj),

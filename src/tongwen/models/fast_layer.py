@@ -117,11 +117,13 @@ class Projection:
         linear = [base for base in self._bases if isinstance(base, nn.Linear)]
         if len(linear) == len(self._bases):
             return side_by_side([base.weight for base in linear])
-        weights = [
-            base.dequantize(dtype) if isinstance(base, QuantLinear) else base.weight.detach()
-            for base in self._bases
-        ]
-        return weights[0] if len(weights) == 1 else torch.cat(weights)
+        weight_OI = torch.empty(sum(self._widths), self._bases[0].in_features, dtype=dtype)
+        for base, rows in zip(self._bases, weight_OI.split(self._widths), strict=True):
+            if isinstance(base, QuantLinear):
+                base.restore(rows)
+            else:
+                rows.copy_(base.weight.detach())
+        return weight_OI
 
     def _bias(self, x: Tensor) -> Tensor | None:
         biases = [base.bias for base in self._bases]
@@ -181,6 +183,8 @@ class Layer:
 
     norm_in: nn.Parameter
     norm_mid: nn.Parameter
+    norm_heads: tuple[nn.Parameter, ...]
+    """Of queries and of keys, head by head, where the model has them."""
     eps: float
     qkv: Projection
     out: Projection
@@ -191,7 +195,7 @@ class Layer:
 
     def learning(self) -> list[nn.Parameter]:
         """The parameters that learn."""
-        norms = [p for p in (self.norm_in, self.norm_mid) if p.requires_grad]
+        norms = [p for p in (self.norm_in, self.norm_mid, *self.norm_heads) if p.requires_grad]
         parts = (self.qkv, self.out, self.gate_up, self.down)
         return [*norms, *(p for part in parts for p in part.learning())]
 
@@ -206,6 +210,8 @@ class _Kept:
     mid_TH: Tensor
     gate_up: Tensor
     inner: tuple[Tensor | None, ...]
+    heads: tuple[Tensor, ...]
+    """Queries and keys as they were before each head was normalised."""
 
 
 def decoder_layer(x_TH: Tensor, layer: Layer, row: Row) -> Tensor:
@@ -241,6 +247,7 @@ def _forward(layer: Layer, row: Row, x_TH: Tensor) -> tuple[Tensor, _Kept]:
     kernels = row.kernels
     normed_TH = kernels.rms_norm(x_TH, layer.norm_in, layer.eps)
     qkv, inner_qkv = layer.qkv.forward(normed_TH)
+    heads = _normalise_heads(layer, row, qkv)
     kernels.rotary(qkv, row.heads.query + row.heads.groups, row.cos, row.sin)
     attended, log_total = kernels.attention(row.heads, row.begin_M1, *_split(qkv, row.heads))
     mid_TH, inner_out = layer.out.forward(attended)
@@ -249,7 +256,7 @@ def _forward(layer: Layer, row: Row, x_TH: Tensor) -> tuple[Tensor, _Kept]:
     y_TH, inner_down = layer.down.forward(kernels.swiglu(gate_up))
     y_TH += mid_TH
     inner = (inner_qkv, inner_out, inner_gate_up, inner_down)
-    return y_TH, _Kept(qkv, attended, log_total, mid_TH, gate_up, inner)
+    return y_TH, _Kept(qkv, attended, log_total, mid_TH, gate_up, inner, heads)
 
 
 def _backward(
@@ -280,10 +287,36 @@ def _backward(
         heads, row.begin_M1, _split(kept.qkv, heads), kept.attended, dattended, kept.log_total
     )
     kernels.rotary(kept.qkv, heads.query + heads.groups, row.cos, row.sin, back=True)
+    _normalise_heads_backward(layer, row, kept, grads)
     normed_TH, dinner = layer.qkv.input_gradient(kept.qkv)
     dx_TH = _norm_backward(kernels, layer.norm_in, layer.eps, x_TH, normed_TH, dmid_TH, grads)
     layer.qkv.gradients(kept.qkv, normed_TH, inner_qkv, dinner, grads)
     return dx_TH if needs_dx else None
+
+
+def _normalise_heads(layer: Layer, row: Row, qkv: Tensor) -> tuple[Tensor, ...]:
+    """Normalise queries and keys in place; returns what they were, [T·heads, D]."""
+    before = []
+    # The values, which stand last, are left as they are.
+    for weight, part in zip(layer.norm_heads, _split(qkv, row.heads), strict=False):
+        x = _rows_of_heads(part, row.heads)
+        part.copy_(row.kernels.rms_norm(x, weight, layer.eps).view(part.shape))
+        before.append(x)
+    return tuple(before)
+
+
+def _normalise_heads_backward(layer: Layer, row: Row, kept: _Kept, grads: Grads) -> None:
+    """Replace the gradients of normalised queries and keys by those of what they were."""
+    parts = _split(kept.qkv, row.heads)
+    for weight, x, part in zip(layer.norm_heads, kept.heads, parts, strict=False):
+        dy = _rows_of_heads(part, row.heads)
+        dx = _norm_backward(row.kernels, weight, layer.eps, x, dy, None, grads)
+        part.copy_(dx.view(part.shape))
+
+
+def _rows_of_heads(part: Tensor, heads: Heads) -> Tensor:
+    """A copy of queries or keys with a row for each head, [T·heads, D]."""
+    return part.clone(memory_format=torch.contiguous_format).view(-1, heads.width)
 
 
 def _norm_backward(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
 from transformers import logging as transformers_logging
 
@@ -18,6 +19,7 @@ from tongwen.errors import ModelError
 from tongwen.models.sizes import shape_config
 
 ADAPTER_CONFIG: Final = "adapter_config.json"
+_STORED = {"BF16": torch.bfloat16, "F16": torch.float16}
 
 
 def resolve_model(folder: Path) -> Path:
@@ -79,7 +81,8 @@ def tokenizer_folder(place: Path) -> Path:
 
 def new_model(size: Size, vocab_size: int, context: int, seed: int) -> PreTrainedModel:
     """A LLaMA-shaped model of nominal `size` with random fp32 weights drawn from `seed`."""
-    with torch.random.fork_rng():
+    # Weights are drawn on the processor; the generators of cards are left alone.
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(shape_config(size, vocab_size, context))
 
@@ -96,6 +99,19 @@ def context_window(folder: Path) -> int:
             f"{path} does not say how many tokens the model can see",
             "it is damaged, or of an architecture that is not supported",
         ) from error
+
+
+def stored_dtype(place: Path) -> torch.dtype:
+    """The precision of all weights of a folder; fp32, which holds them all, where they differ."""
+    kinds = set()
+    try:
+        for path in place.glob("*.safetensors"):
+            with safe_open(path, framework="pt") as file:
+                kinds |= {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+    except SafetensorError:
+        # What is wrong with them is said when they are loaded.
+        return torch.float32
+    return _STORED.get(kinds.pop(), torch.float32) if len(kinds) == 1 else torch.float32
 
 
 def load_weights(place: Path, dtype: torch.dtype | Literal["auto"]) -> PreTrainedModel:

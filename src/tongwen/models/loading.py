@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from tongwen.config import AdapterConfig
 from tongwen.errors import ConfigError
-from tongwen.models.folder import base_folder, is_adapter, load_weights, resolve_model
+from tongwen.models.folder import base_folder, is_adapter, load_weights, resolve_model, stored_dtype
 from tongwen.models.merge import load_adapted
 from tongwen.models.streaming import load_quantized
 
@@ -21,16 +21,28 @@ def load_model(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def load_base(folder: Path, config: AdapterConfig) -> PreTrainedModel:
-    """Load the model that `config` will train: what does not learn as it is stored, or quantised.
+    """Load the model that `config` will train: as it is stored, or quantised.
 
-    Quantised weights are so while they are read: the model never stands in memory in full.
+    Weights as they are stored stay in their file until they are used; quantised ones are so while
+    they are read. So the model never stands in memory in full before it is made ready.
     """
     if config.method == "full":
-        return load_model(folder, torch.float32)
+        place = resolve_model(folder)
+        if is_adapter(place):
+            return load_adapted(place, torch.float32)
+        return _as_stored(place)
     place = whole_model(folder)
     if config.method == "qlora":
         return load_quantized(place, config.quant, None)
     return load_weights(place, "auto")
+
+
+def _as_stored(place: Path) -> PreTrainedModel:
+    """A model whose weights come as they are stored; what it computes beside them is fp32."""
+    model = load_weights(place, stored_dtype(place))
+    rounded = (b.is_floating_point() and b.dtype != torch.float32 for b in model.buffers())
+    # A scale that was rounded to bf16 stays so when the weights are widened.
+    return load_weights(place, torch.float32) if any(rounded) else model
 
 
 def whole_model(folder: Path) -> Path:

@@ -21,21 +21,23 @@ from dataclasses import dataclass, replace
 
 from tongwen.models.activations import JOINED, layer_bytes, layer_work
 from tongwen.models.anatomy import Anatomy
+from tongwen.models.machine import PRODUCTS_KEPT
 from tongwen.models.recipe import Load, Recipe
 
 NF4_BITS = 4 + 8 / 64 + 32 / (64 * 256)
 """Bits a weight in NF4 with double quantisation (Dettmers et al. 2023, arXiv:2305.14314, 3)."""
 CHUNK_BYTES = 2**28
-"""The most that a chunk of logits takes in the loss, as `train/loss.py` has it."""
+"""The most that a chunk of logits takes in the loss, as `train/loss.py` has it; twice as much where
+the head learns."""
 PROGRAM = 400e6
 """The process itself: Python, torch, transformers and what they load, without any tensor. It is
 measured (`benchmarks/forecast.py`), as nothing in the settings says it."""
 PRODUCTS, FORWARD_PRODUCTS = (15, 14), (5, 8)
 """Matrix products of a micro-batch that differ in shape, and those of adapters besides; and how
 many of each are of the forward pass."""
-PRODUCT_BYTES, MOST_PRODUCTS = 0.64e6, 1700
-"""What oneDNN keeps of a product in bf16, compiled for its shape, and of how many products. Both
-are measured; in fp32 it keeps nothing."""
+PRODUCT_BYTES = 0.9e6
+"""What oneDNN keeps of a product in bf16, compiled for its shape (measured), for as many shapes as
+it is told to keep; in fp32 it keeps nothing."""
 CONTEXT = 0.8 * 2**30
 """The driver's context on a card, and the work space of its matrix library."""
 CARD_RESERVE = 0.10
@@ -90,6 +92,7 @@ def _ours(anatomy: Anatomy, recipe: Recipe, load: Load) -> Memory:
         "program": CONTEXT if recipe.card else PROGRAM + _kernels(recipe, load),
         "weights": weights,
         "masters and moments": 0.0 if away else state,
+        "logits": _logits(anatomy, recipe, load),
     }
     if recipe.optimizer == "mezo":
         return _forward_alone(anatomy, recipe, load, fixed)
@@ -113,10 +116,9 @@ def _ours(anatomy: Anatomy, recipe: Recipe, load: Load) -> Memory:
         "update": fixed | {"gradients": max(before, gradients) + arising * bool(before)},
     }
     # What a layer took and gave back, in every pass, lies in pieces between what is kept; and the
-    # largest tensors find a new place once the state was born in their old one.
+    # gradient of the head finds a new place once the state was born in its old one.
     piece = kept + layer_work(anatomy, recipe, load)
-    largest = max(_logits(anatomy, recipe, load), 2 * head)
-    pieces = piece * (2 if recipe.checkpointing else 1) + max(piece, min(gradients, largest))
+    pieces = piece * (2 if recipe.checkpointing else 1) + max(piece, min(gradients, 2 * head))
     for name in ("forward", "backward"):
         phases[name]["allocator"] = CARD_RESERVE * (stored + loss) if recipe.card else pieces
     return Memory(phases, state * away)
@@ -149,7 +151,7 @@ def _kernels(recipe: Recipe, load: Load) -> float:
         return 0.0
     kinds = 1 if recipe.adapter.method == "full" else 2
     products = sum(PRODUCTS[:kinds]) * load.shapes + sum(FORWARD_PRODUCTS[:kinds]) * load.looked
-    return PRODUCT_BYTES * min(MOST_PRODUCTS, products)
+    return PRODUCT_BYTES * min(PRODUCTS_KEPT, products)
 
 
 def _weights(anatomy: Anatomy, recipe: Recipe) -> float:
@@ -171,18 +173,22 @@ def _weights(anatomy: Anatomy, recipe: Recipe) -> float:
 
 
 def _loss(anatomy: Anatomy, recipe: Recipe, load: Load) -> float:
-    """The hidden rows with their gradient, a chunk of logits, and the gradient of the head."""
+    """The hidden rows with their gradient, and the gradient of the head."""
     e, logits = recipe.element, _logits(anatomy, recipe, load)
     # The sum in fp32 and what a chunk adds to it, where there are several.
     several = load.trained * anatomy.vocabulary * e > logits
     head = anatomy.embedding * (4 + e if several else e) * _head_learns(recipe)
-    return float(logits + head + 3 * e * anatomy.hidden * load.trained)
+    return float(head + 3 * e * anatomy.hidden * load.trained)
 
 
 def _logits(anatomy: Anatomy, recipe: Recipe, load: Load) -> float:
-    """A chunk of logits, the gradient of which takes their place; chunks are about equal."""
+    """A chunk of logits, the gradient of which takes their place; chunks are about equal.
+
+    Its memory is kept from one step to the next.
+    """
     row = anatomy.vocabulary * recipe.element
-    chunks = max(1, -(-load.trained // max(1, CHUNK_BYTES // row)))
+    size = CHUNK_BYTES << _head_learns(recipe)
+    chunks = max(1, -(-load.trained // max(1, size // row)))
     return float(-(-load.trained // chunks) * row)
 
 

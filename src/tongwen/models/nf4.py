@@ -60,20 +60,20 @@ class NF4Linear(QuantLinear):
 
     def absmax(self) -> Tensor:
         """The largest magnitude of every block, fp32 [N]."""
-        values_N = dynamic_values().to(self.absmax_N.device)[self.absmax_N.int()]
+        values_N = _dynamic_values_on(self.absmax_N.device)[self.absmax_N.int()]
         groups_N = self.group_absmax_G.repeat_interleave(GROUP)[: len(values_N)]
         return values_N * groups_N + self.offset
 
-    def dequantize(self, dtype: torch.dtype) -> Tensor:
-        """The weight [O, I]."""
-        shape = (self.out_features, self.in_features)
-        compiled = kernels() if self.codes_OI.device.type == "cpu" and dtype in DTYPES else None
-        if compiled is not None:
+    def restore(self, weight_OI: Tensor) -> None:
+        """Put the weight into `weight_OI`."""
+        on_cpu = weight_OI.device.type == "cpu" and weight_OI.dtype in DTYPES
+        if on_cpu and (compiled := kernels()) is not None:
             values = torch.tensor(VALUES)
-            return compiled.dequantize_4bit(self.codes_OI, self.absmax(), values, dtype).view(shape)
-        pairs = _pairs().to(self.codes_OI.device).index_select(0, self.codes_OI.flatten().int())
-        weight = pairs.view(-1, BLOCK).mul_(self.absmax()[:, None])
-        return weight.to(dtype).view(shape)
+            compiled.dequantize_4bit(self.codes_OI, self.absmax(), values, weight_OI)
+            return
+        pairs = _pairs(self.codes_OI.device).index_select(0, self.codes_OI.flatten().int())
+        weight_NB = pairs.view(-1, BLOCK).mul_(self.absmax()[:, None])
+        weight_OI.copy_(weight_NB.view(weight_OI.shape))
 
 
 def _quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,10 +104,15 @@ def _nearest(block_NB: Tensor, absmax_N: Tensor, values: Tensor) -> Tensor:
 
 
 @cache
-def _pairs() -> Tensor:
+def _pairs(device: torch.device) -> Tensor:
     """The two values that a byte stands for, fp32 [256, 2]."""
     values = torch.tensor(VALUES)
-    return torch.cartesian_prod(values, values)
+    return torch.cartesian_prod(values, values).to(device)
+
+
+@cache
+def _dynamic_values_on(device: torch.device) -> Tensor:
+    return dynamic_values().to(device)
 
 
 @cache

@@ -25,9 +25,17 @@ class QuantLinear(nn.Module):
         self.out_features, self.in_features = weight_OI.shape
         self.register_parameter("bias", bias)
 
+    def restore(self, weight_OI: Tensor) -> None:
+        """Put the weight into `weight_OI`, contiguous, in any precision."""
+        raise NotImplementedError
+
     def dequantize(self, dtype: torch.dtype) -> Tensor:
         """The weight [O, I]."""
-        raise NotImplementedError
+        like = next(self.buffers())
+        shape = (self.out_features, self.in_features)
+        weight_OI = torch.empty(shape, dtype=dtype, device=like.device)
+        self.restore(weight_OI)
+        return weight_OI
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` [..., I] to [..., O]."""
@@ -65,6 +73,6 @@ class Int8Linear(QuantLinear):
         self.register_buffer("codes_OI", (weight_OI * scale_O1).round().to(torch.int8))
         self.register_buffer("absmax_O", absmax_O)
 
-    def dequantize(self, dtype: torch.dtype) -> Tensor:
-        """The weight [O, I]."""
-        return (self.codes_OI * (self.absmax_O / 127.0)[:, None]).to(dtype)
+    def restore(self, weight_OI: Tensor) -> None:
+        """Put the weight into `weight_OI`."""
+        torch.mul(self.codes_OI, (self.absmax_O / 127.0)[:, None], out=weight_OI)

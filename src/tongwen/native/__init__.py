@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tongwen.native.kernels import DTYPES, HEAD_MULTIPLE, Heads, Kernels, kernels
+from tongwen.native.kernels import DTYPES, HEAD_MULTIPLE, Heads, Kernels, add_in_place, kernels
 
-__all__ = ["DTYPES", "HEAD_MULTIPLE", "Heads", "Kernels", "kernels"]
+__all__ = ["DTYPES", "HEAD_MULTIPLE", "Heads", "Kernels", "add_in_place", "kernels"]

@@ -33,6 +33,7 @@ _SIGNATURES = {
     "swiglu": [_FLAG, _SIZE, _SIZE, *[_POINTER] * 2],
     "swiglu_backward": [_FLAG, _SIZE, _SIZE, *[_POINTER] * 2],
     "dequantize_4bit": [_FLAG, _SIZE, *[_POINTER] * 4],
+    "add": [_FLAG, _SIZE, *[_POINTER] * 2],
     "cross_entropy": [_FLAG, _SIZE, _SIZE, *[_POINTER] * 4],
 }
 
@@ -167,19 +168,37 @@ class Kernels:
         )
         return loss_C
 
+    def add(self, total: Tensor, part: Tensor) -> None:
+        """`total += part`, in place; `total` is fp32."""
+        assert total.dtype == torch.float32
+        assert total.shape == part.shape
+        assert total.is_contiguous()
+        assert part.is_contiguous()
+        self._library.add(_is_bf16(part), part.numel(), *_pointers(total, part))
+
     def dequantize_4bit(
-        self, codes: Tensor, scale_N: Tensor, values: Tensor, dtype: torch.dtype
-    ) -> Tensor:
-        """The weights, flat, of codes (uint8, two a byte, the first one above).
+        self, codes: Tensor, scale_N: Tensor, values: Tensor, weight: Tensor
+    ) -> None:
+        """Fill `weight` from codes (uint8, two a byte, the first one above).
 
         A code stands for one of 16 `values` (fp32), times the scale (fp32) of its block of 64.
         """
         assert codes.is_contiguous()
-        weight = torch.empty(2 * codes.numel(), dtype=dtype)
+        assert weight.is_contiguous()
+        assert weight.numel() == 2 * codes.numel()
         self._library.dequantize_4bit(
             _is_bf16(weight), len(scale_N), *_pointers(codes, scale_N, values, weight)
         )
-        return weight
+
+
+def add_in_place(total: Tensor, part: Tensor) -> None:
+    """`total += part`, where the total is fp32 and the part in any precision, on any device."""
+    if part.device.type == "cpu" and part.dtype in DTYPES and part.is_contiguous():
+        compiled = kernels()
+        if compiled is not None:
+            compiled.add(total, part)
+            return
+    total += part
 
 
 @cache

@@ -127,6 +127,17 @@ template <class T> void gate_backward(int64_t tokens, int64_t width, T* gate_up,
     }
 }
 
+// total += part. torch would first widen all of `part` into memory of its own.
+template <class T> void accumulate(int64_t count, float* total, const T* part) {
+    constexpr int64_t BLOCK = 4096;
+#pragma omp parallel for schedule(static)
+    for (int64_t begin = 0; begin < count; begin += BLOCK) {
+        const int64_t end = std::min(count, begin + BLOCK);
+#pragma omp simd
+        for (int64_t i = begin; i < end; ++i) total[i] += widen(part[i]);
+    }
+}
+
 }  // namespace
 }  // namespace tongwen
 
@@ -173,4 +184,11 @@ extern "C" void swiglu_backward(int is_bf16, int64_t tokens, int64_t width, void
         gate_backward(tokens, width, (bf16*)gate_up, (bf16*)act);
     else
         gate_backward(tokens, width, (float*)gate_up, (float*)act);
+}
+
+extern "C" void add(int is_bf16, int64_t count, float* total, const void* part) {
+    if (is_bf16)
+        accumulate(count, total, (const bf16*)part);
+    else
+        accumulate(count, total, (const float*)part);
 }

@@ -99,8 +99,8 @@ class Blocks:
     def __init__(self, like: Tensor, signed: bool) -> None:
         blocks = -(-like.numel() // BLOCK)
         self._map = dynamic_map(signed, like.device)
-        zero = int(self._map.codes(torch.zeros(1, device=like.device)))
-        self.codes_BN = torch.full((blocks, BLOCK), zero, dtype=torch.uint8, device=like.device)
+        zero = self._map.codes(torch.zeros(1, device=like.device))
+        self.codes_BN = zero.repeat(blocks, BLOCK)
         self.largest_B = torch.zeros(blocks, device=like.device)
 
     def read(self, span: int) -> Tensor:

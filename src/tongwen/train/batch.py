@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tongwen.data import TokenStore
 from tongwen.models import Packing
+from tongwen.models.device import moved
 from tongwen.train.mix import Ints
 from tongwen.train.plan import Groups
 from tongwen.train.processes import share
@@ -38,6 +39,20 @@ class Batch:
     """What an objective needs besides, by item [M] or by trained position [K]."""
     idle: bool = False
     """Weighs nothing: the process has no micro-batch left and keeps step with the others."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        if device.type == "cpu":
+            return self
+        return replace(
+            self,
+            ids_T=moved(self.ids_T, device),
+            position_T=moved(self.position_T, device),
+            trained_K=moved(self.trained_K, device),
+            target_K=moved(self.target_K, device),
+            packing=self.packing.to(device),
+            values={name: moved(one, device) for name, one in self.values.items()},
+        )
 
 
 @dataclass(frozen=True)

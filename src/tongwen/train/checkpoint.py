@@ -41,12 +41,13 @@ WEIGHTS, STATE = "weights", "state"
 
 @dataclass(frozen=True)
 class Position:
-    """How far a run is."""
+    """How far a run is, together with the run that it goes on from."""
 
     step: int = 0
     tokens: int = 0
     trained_tokens: int = 0
     seconds: float = 0.0
+    flops: float = 0.0
 
 
 def save_checkpoint(checkpoints: Path, at: Position, optimizer: Optimizer, form: Folder) -> Path:

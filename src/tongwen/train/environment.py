@@ -16,6 +16,7 @@ import transformers
 
 import tongwen
 from tongwen.config import TrainConfig
+from tongwen.models.device import capability, card_name, device_of
 from tongwen.native import kernels
 from tongwen.native.build import SOURCES
 from tongwen.train.processes import world
@@ -41,6 +42,7 @@ def environment(config: TrainConfig) -> Environment:
         "processes": f"{world()}, sharded" if config.shard == "full" else str(world()),
         "precision": config.precision,
         "micro_batch_tokens": str(config.micro_batch_tokens),
+        "card": _card(config),
         "processor": told.get("model name") or platform.processor() or platform.machine(),
         "instructions": " ".join([torch.backends.cpu.get_cpu_capability(), *computing]),
         "limits": " ".join(f"{name}={os.environ[name]}" for name in LIMITS if name in os.environ),
@@ -65,6 +67,15 @@ def differences(before: Environment, now: Environment) -> list[str]:
         else:
             found.append(f"{key} was {was or 'not set'}, is now {new or 'not set'}")
     return found
+
+
+def _card(config: TrainConfig) -> str:
+    """The card that computes, and the CUDA that torch was built with; empty on a processor."""
+    device = device_of(config.device)
+    if device.type == "cpu":
+        return ""
+    generation = ".".join(map(str, capability(device)))
+    return f"{card_name(device)}, compute capability {generation}, CUDA {torch.version.cuda}"
 
 
 def _processor() -> dict[str, str]:

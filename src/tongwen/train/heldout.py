@@ -58,7 +58,7 @@ def held_out_metrics(
 def _sums(model: PreTrainedModel, items: Items, part: Ints, control: Tensor) -> list[float]:
     """Nats and trained tokens of some items; nats of their text, and its bytes, by language."""
     batch = items.batch(part)
-    loss_K = language_model_losses(model, batch)
+    loss_K = language_model_losses(model, batch.to(model.device)).cpu()
     text_K = loss_K * ~torch.isin(batch.target_K, control)
     nats, text_bytes = np.zeros(len(LANGUAGES)), np.zeros(len(LANGUAGES))
     counts = [int(items.mask(int(item))[1:].sum()) for item in part]

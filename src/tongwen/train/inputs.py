@@ -17,7 +17,7 @@ from tongwen.tokenizer import load_tokenizer, tokenizer_hash
 from tongwen.train import processes
 from tongwen.train.batch import Items
 from tongwen.train.mix import Ints, Mixture, by_quota, by_weight
-from tongwen.train.plan import Groups, Phases, Plan, Ramp
+from tongwen.train.plan import Groups, Phases, Plan, Ramp, Scheduled
 from tongwen.train.run import Inputs
 from tongwen.train.schedule import check_schedule, decay_start
 
@@ -67,28 +67,35 @@ def planned(
     folders: Sequence[Path],
     least: int = 0,
     done: int = 0,
+    updates: int = 1,
 ) -> tuple[Groups, int]:
     """Which groups of the folders every step trains on, and how many steps there are.
 
     `lengths` are the tokens of the groups of each folder. The last folders are those of the decay,
     where the settings name some. Without `--steps` there are `least` steps, or more if the epochs
     take more. `done` steps of the schedule were made with other data; the groups are those of the
-    steps behind them.
+    steps behind them. The same groups are learned from in `updates` steps, one after another.
     """
     first = len(folders) - len(config.decay_data or ())
-    plan = _plan(config, lengths[:first], folders[:first], done)
-    steps = config.steps or max(least, plan.steps(config.epochs))
+    # What is planned are draws of groups, each of which makes `updates` steps.
+    drawn, ramp = done // updates, Ramp()
+    if config.batch_ramp is not None:
+        ramp = Ramp(-(-config.batch_ramp // updates), config.batch_ramp_parts, drawn)
+    plan = _plan(config, lengths[:first], folders[:first], ramp)
+    steps = config.steps or max(least, plan.steps(config.epochs) * updates)
     check_schedule(steps, config)
     if config.decay_data is None:
-        return plan, steps
-    changes = {"mix": config.decay_mix, "quota": None, "batch_ramp": None}
-    second = _plan(config.model_copy(update=changes), lengths[first:], folders[first:], done)
-    at = max(0, decay_start(steps, config.decay) - done)
-    return Phases(plan, second, at, sum(map(len, lengths[:first]))), steps
+        return Scheduled(plan, updates, done), steps
+    decay = config.model_copy(update={"mix": config.decay_mix, "quota": None})
+    second = _plan(decay, lengths[first:], folders[first:], Ramp())
+    at = max(0, -(-decay_start(steps, config.decay) // updates) - drawn)
+    phases = Phases(plan, second, at, sum(map(len, lengths[:first])))
+    return Scheduled(phases, updates, done), steps
 
 
-def _plan(config: TrainConfig, lengths: Sequence[Ints], folders: Sequence[Path], done: int) -> Plan:
-    ramp = Ramp(config.batch_ramp, config.batch_ramp_parts, done) if config.batch_ramp else Ramp()
+def _plan(
+    config: TrainConfig, lengths: Sequence[Ints], folders: Sequence[Path], ramp: Ramp
+) -> Plan:
     tokens = max(1, config.batch_tokens // ramp.parts)
     return Plan(
         np.concatenate(lengths),

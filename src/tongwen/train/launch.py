@@ -28,6 +28,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from tongwen import errors
 from tongwen.config import TrainConfig
 from tongwen.errors import ConfigError, RunError
+from tongwen.models.device import check_cards, device_of
 from tongwen.train.processes import (
     FAILURE,
     LOST,
@@ -55,7 +56,7 @@ def in_processes(work: Callable[[C], TrainResult]) -> Callable[[C], TrainResult]
     def divided(config: C) -> TrainResult:
         if started_as_one_of_several():
             _check_started(config)
-            with joined():
+            with joined(device_of(config.device)):
                 return work(config)
         if config.nproc == 1 and config.shard == "none":
             return work(config)
@@ -72,10 +73,12 @@ def _check_started(config: TrainConfig) -> None:
             f"--nproc is {config.nproc}, and the launcher started {here} on this machine",
             "leave --nproc to torchrun",
         )
+    check_cards(config.device, here)
 
 
 def _launch(command: str, config: TrainConfig) -> None:
     """Run a command in `config.nproc` processes; returns when all have come to their end."""
+    check_cards(config.device, config.nproc)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         settings = folder / "settings.toml"

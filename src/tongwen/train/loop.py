@@ -16,10 +16,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tongwen.config import TrainConfig
 from tongwen.models import PACKED
+from tongwen.models.device import device_of, reproducible, synchronize
 from tongwen.models.flops import training_flops
 from tongwen.models.machine import matrix_peak, release_memory
 from tongwen.progress import Progress, say
@@ -108,7 +110,7 @@ def fit(learner: Learner, task: Task, config: TrainConfig, run: Run, sample: Sam
     eval_every = config.eval_every or -(-task.steps // EVALUATIONS)
     sample_every = config.sample_every or eval_every
     before_decay = {decay_start(task.steps, config.decay)} if config.schedule == "wsd" else set()
-    meter = _Meter(learner.model, at)
+    meter = _Meter(learner.model, at, device_of(config.device))
     saved_at = time.monotonic()
 
     def save() -> None:
@@ -168,7 +170,7 @@ def fit(learner: Learner, task: Task, config: TrainConfig, run: Run, sample: Sam
 def train_step(learner: Learner, task: Task, config: TrainConfig, step: int) -> Step:
     """One optimiser step; a loss that is not finite never reaches the weights."""
     work = task.source.step(step)
-    with recomputing(learner.model):
+    with recomputing(learner.model), reproducible(device_of(config.device)):
         losses = learner.optimizer.losses(
             lambda batch: loss_of(learner, task, batch, work.whole), work.batches
         )
@@ -193,8 +195,8 @@ def train_step(learner: Learner, task: Task, config: TrainConfig, step: int) -> 
 
 def loss_of(learner: Learner, task: Task, batch: Batch, whole: Whole) -> Loss:
     """A micro-batch's share of the loss of a whole step."""
-    masters = learner.optimizer.masters
-    loss = masters.forward(lambda: task.objective(learner.model, batch, whole))
+    masters, model = learner.optimizer.masters, learner.model
+    loss = masters.forward(lambda: task.objective(model, batch.to(model.device), whole))
     return Loss(loss.value * 0.0, dict.fromkeys(loss.figures, 0.0)) if batch.idle else loss
 
 
@@ -224,8 +226,9 @@ def _totals(
 class _Meter:
     """Counts and speed of the training itself, without evaluating, sampling and saving."""
 
-    def __init__(self, model: PreTrainedModel, at: Position) -> None:
-        self._peak = matrix_peak(model.dtype) * world()
+    def __init__(self, model: PreTrainedModel, at: Position, device: torch.device) -> None:
+        self._peak = matrix_peak(model.dtype, device) * world()
+        self._device = device
         self._at = at
         self._marks: deque[tuple[float, int, float]] = deque(maxlen=RATE_STEPS)
         self._began = 0.0
@@ -235,7 +238,8 @@ class _Meter:
         self._began = time.monotonic()
 
     def advance(self, step: Step) -> Position:
-        """Count the step in."""
+        """Count the step in, once the device has done all of it."""
+        synchronize(self._device)
         spent = time.monotonic() - self._began
         self._marks.append((spent, step.tokens, step.flops))
         self._at = Position(
@@ -243,6 +247,7 @@ class _Meter:
             tokens=self._at.tokens + step.tokens,
             trained_tokens=self._at.trained_tokens + step.trained_tokens,
             seconds=self._at.seconds + spent,
+            flops=self._at.flops + step.flops,
         )
         return self._at
 
@@ -259,7 +264,7 @@ class _Meter:
         """What the progress line says."""
         rates = self.rates()
         return {
-            "loss": f"{step.loss:.3f}",
+            "loss": f"{step.loss:z.3f}",
             "tok/s": f"{rates['tokens_per_second']:,.0f}",
             "MFU": f"{rates['mfu']:.0%}",
         }
@@ -323,4 +328,4 @@ def _tell_samples(samples: list[dict[str, str]], step: int, run: Run, progress: 
         run.record(step=step, **one)
     for one in samples[:1]:
         prompt, answer = (" ".join(one[key].split()) for key in ("prompt", "sample"))
-        progress.talk(f"step {step}: {prompt[-SHOWN:]} → {answer[:SHOWN]}")
+        progress.talk(f"step {step}: {f'{prompt[-SHOWN:]} → {answer[:SHOWN]}'.strip()}")

@@ -15,12 +15,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from tongwen.native import DTYPES, kernels
+from tongwen.native import DTYPES, add_in_place, kernels
 
-# Logits of a chunk: enough rows for fast products, and few passes over the gradient of the head.
+# Logits of a chunk: enough rows for fast products. Where the head learns it is twice as much, as
+# several chunks need the sum of its gradient in fp32, and as much time again to keep it.
 CHUNK_BYTES = 2**28
+# Products of an odd number of rows are up to a third slower, so a chunk has a multiple of this.
+ROWS = 64
 
 
 def linear_cross_entropy(hidden_KH: Tensor, weight_VH: Tensor, target_K: Tensor) -> Tensor:
@@ -52,13 +56,15 @@ def linear_logps(hidden_KH: Tensor, weight_VH: Tensor, target_K: Tensor) -> Tens
 @torch.no_grad()
 def token_losses(hidden_KH: Tensor, weight_VH: Tensor, target_K: Tensor) -> Tensor:
     """-log softmax(hidden @ weight.T)[target] of each position, in nats, without gradient."""
+    count = len(target_K)
+    hidden_KH, target_K = _filled(hidden_KH), _filled(target_K)
     loss_K = torch.empty(len(target_K), dtype=torch.float32, device=hidden_KH.device)
-    logits_CV = _chunk_of_logits(hidden_KH, weight_VH)
+    logits_CV = _chunk_of_logits(hidden_KH, weight_VH, CHUNK_BYTES)
     for chunk in _chunks(len(target_K), len(logits_CV)):
         part_CV = logits_CV[: chunk.stop - chunk.start]
         torch.mm(hidden_KH[chunk], weight_VH.t(), out=part_CV)
         loss_K[chunk] = _cross_entropy(part_CV, target_K[chunk], None)
-    return loss_K
+    return loss_K[:count]
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -72,8 +78,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor | None, ...]:
         grad_hidden_KH, grad_weight_VH = ctx.saved_tensors
+        # In place: the gradient of the head is the largest tensor of all.
         if grad_weight_VH is not None:
-            grad_weight_VH = grad_weight_VH * grad_total
+            grad_weight_VH.mul_(grad_total)
         return grad_hidden_KH * grad_total, grad_weight_VH, None
 
 
@@ -96,10 +103,13 @@ def _gradients(
     hidden_KH: Tensor, weight_VH: Tensor, target_K: Tensor, factor_K: Tensor, learns: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Loss of each position, and the gradients of their sum weighted by `factor_K`."""
+    count = len(target_K)
+    # The rows that fill up weigh nothing, so their gradient is zero.
+    hidden_KH, target_K, factor_K = _filled(hidden_KH), _filled(target_K), _filled(factor_K)
     loss_K = torch.empty_like(factor_K)
     grad_hidden_KH = torch.empty_like(hidden_KH)
     grad_weight_VH: Tensor | None = None
-    logits_CV = _chunk_of_logits(hidden_KH, weight_VH)
+    logits_CV = _chunk_of_logits(hidden_KH, weight_VH, CHUNK_BYTES << learns)
     for chunk in _chunks(len(target_K), len(logits_CV)):
         part_CV, hidden_CH = logits_CV[: chunk.stop - chunk.start], hidden_KH[chunk]
         torch.mm(hidden_CH, weight_VH.t(), out=part_CV)
@@ -111,11 +121,11 @@ def _gradients(
                 alone = chunk.stop == len(target_K)
                 grad_weight_VH = here_VH if alone else here_VH.float()
             else:
-                grad_weight_VH += here_VH
+                add_in_place(grad_weight_VH, here_VH)
     # Of fp16 it is rounded by autograd, once the caller has divided it by the tokens of the step.
     if grad_weight_VH is not None and weight_VH.dtype != torch.float16:
         grad_weight_VH = grad_weight_VH.to(weight_VH.dtype)
-    return loss_K, grad_hidden_KH, grad_weight_VH
+    return loss_K[:count], grad_hidden_KH[:count], grad_weight_VH
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
@@ -141,12 +151,40 @@ def _cross_entropy(logits_CV: Tensor, target_C: Tensor, factor_C: Tensor | None)
     return loss_C
 
 
-def _chunk_of_logits(hidden_KH: Tensor, weight_VH: Tensor) -> Tensor:
+def _filled(x: Tensor) -> Tensor:
+    """With zeros behind its rows, up to a whole number of `ROWS`."""
+    missing = -len(x) % ROWS
+    return F.pad(x, (0, 0) * (x.dim() - 1) + (0, missing)) if missing else x
+
+
+class _Kept:
+    """Memory that is kept from one call to the next.
+
+    Given back, a block of this size would be cut up for others, and asked for anew at every step.
+    """
+
+    def __init__(self) -> None:
+        self._memory = torch.empty(0)
+
+    def room(self, rows: int, width: int, like: Tensor) -> Tensor:
+        """[rows, width] of the precision and on the device of `like`; holds anything."""
+        kept, size = self._memory, rows * width
+        if kept.numel() < size or (kept.dtype, kept.device) != (like.dtype, like.device):
+            # An evaluation may be the first to ask, and training writes there as well.
+            with torch.inference_mode(mode=False):
+                self._memory = torch.empty(size, dtype=like.dtype, device=like.device)
+        return self._memory[:size].view(rows, width)
+
+
+_LOGITS = _Kept()
+
+
+def _chunk_of_logits(hidden_KH: Tensor, weight_VH: Tensor, size: int) -> Tensor:
     """Room for the logits of each of the fewest chunks of about equal size."""
-    count, vocabulary = len(hidden_KH), len(weight_VH)
-    most = max(1, CHUNK_BYTES // (vocabulary * hidden_KH.element_size()))
-    chunks = max(1, -(-count // most))
-    return hidden_KH.new_empty(-(-count // chunks), vocabulary)
+    groups, vocabulary = len(hidden_KH) // ROWS, len(weight_VH)
+    most = max(1, size // (ROWS * vocabulary * hidden_KH.element_size()))
+    chunks = max(1, -(-groups // most))
+    return _LOGITS.room(ROWS * -(-groups // chunks), vocabulary, like=hidden_KH)
 
 
 def _chunks(count: int, rows: int) -> list[slice]:

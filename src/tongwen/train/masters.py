@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tongwen.native import add_in_place
 from tongwen.train.objective import Loss
 from tongwen.train.processes import sum_gradients
 
@@ -126,5 +127,5 @@ def _add_gradient(master: Tensor, parameter: Tensor) -> None:
     if master.grad is None:
         master.grad = parameter.grad.float()
     else:
-        master.grad += parameter.grad
+        add_in_place(master.grad, parameter.grad)
     parameter.grad = None

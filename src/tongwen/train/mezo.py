@@ -98,9 +98,9 @@ class MeZO:
     def _direction(self, name: str, like: Tensor) -> Tensor:
         """Normal numbers of this step for a weight."""
         digest = hashlib.sha256(f"mezo:{self._seed}:{self._step}:{name}".encode()).digest()
-        source = torch.Generator(like.device)
+        source = torch.Generator()
         source.manual_seed(int.from_bytes(digest[:8], "big", signed=True))
-        return torch.randn(like.shape, generator=source, device=like.device)
+        return torch.randn(like.shape, generator=source).to(like.device)
 
 
 def _mean(above: Loss, below: Loss) -> Loss:

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from tongwen.config import TrainConfig
 from tongwen.errors import RunError
+from tongwen.models.device import device_of, placed
 from tongwen.train.adamw8bit import adamw8bit
 from tongwen.train.average import Average
 from tongwen.train.batch import Batch
@@ -118,11 +119,15 @@ def whole_weights(optimizer: Optimizer, *, with_frozen: bool) -> dict[str, Tenso
 def new_optimizer(
     model: PreTrainedModel, config: TrainConfig, dtype: torch.dtype, steps: int
 ) -> Optimizer:
-    """The optimiser of a model for a run of so many steps; its parameters are turned to `dtype`."""
+    """The optimiser of a model for a run of so many steps.
+
+    The parameters of the model are turned to `dtype` and brought to the device of the settings.
+    """
+    device = device_of(config.device)
     if config.shard == "full":
-        masters: Masters = ShardedMasters(model, dtype, offload=config.offload)
+        masters: Masters = ShardedMasters(model, dtype, device, offload=config.offload)
     else:
-        masters = Masters(model, dtype)
+        masters = Masters(placed(model, device), dtype)
     average = Average(masters.named, config, steps) if config.average is not None else None
     if config.optimizer == "mezo":
         mezo = MeZO(masters, config, config.seed)

@@ -142,22 +142,27 @@ class Phases:
         return self._first.epochs(min(steps, self._at))
 
 
-class Repeated:
-    """A plan whose every step is made several times, one after another."""
+class Scheduled:
+    """A plan as the steps of a schedule take it: of its draws, each makes `updates` steps.
 
-    def __init__(self, plan: Groups, times: int) -> None:
+    Draws are counted as steps are, from the first step of the schedule on; the plan begins with the
+    draw of step `done`, which makes fewer steps where `done` stands within it.
+    """
+
+    def __init__(self, plan: Groups, updates: int, done: int) -> None:
         self._plan = plan
-        self._times = times
-        self.steps_per_epoch = plan.steps_per_epoch * times
+        self._updates = updates
+        self._first = done // updates
+        self.steps_per_epoch = plan.steps_per_epoch * updates
         self.step_tokens = plan.step_tokens
 
     def step(self, step: int) -> list[Ints]:
-        """The groups of step `step` (from 0), one array per micro-batch."""
-        return self._plan.step(step // self._times)
+        """The groups of a step of the schedule."""
+        return self._plan.step(step // self._updates - self._first)
 
     def epochs(self, steps: int) -> float:
-        """How often all groups are seen in so many steps, each repetition counted once."""
-        return self._plan.epochs(-(-steps // self._times))
+        """How often all groups are drawn by so many steps of the schedule."""
+        return self._plan.epochs(-(-steps // self._updates) - self._first)
 
 
 class Shuffle:

@@ -26,7 +26,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
-from tongwen.errors import RunError, TongwenError
+from tongwen.errors import ConfigError, RunError, TongwenError
+from tongwen.models.device import CPU
 
 T = TypeVar("T")
 
@@ -37,6 +38,7 @@ PATIENCE = timedelta(days=1)
 # enough not to double the memory of the gradients.
 BUCKET_BYTES = 64 * 2**20
 FAILURE = "tongwen/failure"
+DEVICE = "tongwen/device"
 LOST = "another process of the run was lost"
 
 
@@ -163,19 +165,24 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def joined(device: torch.device = CPU) -> Iterator[None]:
     """Be one of several processes while the block lasts; only the leader is heard.
+
+    What is on cards goes from one to another by NCCL, and all else by Gloo.
 
     If it fails anywhere, it fails everywhere, and the process that failed first says why: the
     others end silently. A process other than the leader ends with the block.
     """
     store, number, count = next(rendezvous("env://", timeout=PATIENCE))
-    backend = "gloo"
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=PATIENCE)
     try:
+        _check_alike(store, number, device)
+        backend = "gloo"
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+            backend = "cpu:gloo,cuda:nccl"
+        dist.init_process_group(
+            backend, store=store, rank=number, world_size=count, timeout=PATIENCE
+        )
         with _silence(number > 0):
             yield
             exchange(None)
@@ -194,6 +201,17 @@ def joined() -> Iterator[None]:
     dist.destroy_process_group()
     if number > 0:
         raise SystemExit(0)
+
+
+def _check_alike(store: Store, number: int, device: torch.device) -> None:
+    """Refuse processes on cards beside others that have none; they would wait for each other."""
+    if number == 0:
+        store.set(DEVICE, device.type)
+    elif (first := store.get(DEVICE).decode()) != device.type:
+        raise ConfigError(
+            f"process {number} computes on device {device.type}, and process 0 on {first}",
+            "give --device cpu, or see why torch finds no card on one of the machines",
+        )
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ table { border-collapse: collapse } td, th { padding: .15rem .8rem .15rem 0; tex
 Points = Sequence[tuple[float, float]]
 
 
-def write_report(run_folder: Path) -> Path:
-    """Write the report of a run from its metrics and settings; returns its path."""
+def write_report(run_folder: Path, passport: Mapping[str, Any]) -> Path:
+    """Write the report of a run from its metrics, settings and passport; returns its path."""
     metrics = read_metrics(run_folder / "metrics.jsonl")
     settings = tomllib.loads((run_folder / "config.toml").read_text(encoding="utf-8"))
     figures = [
@@ -56,7 +56,7 @@ def write_report(run_folder: Path) -> Path:
         f"<title>Tongwen: {html.escape(run_folder.name)}</title><style>{STYLE}</style>"
         f"<h1>{html.escape(str(run_folder))}</h1><main>{''.join(figures)}</main>"
         f"<h2>Samples, newest first</h2>{_samples(samples)}"
-        f"<h2>Settings</h2>{_table(settings)}</html>\n"
+        f"{_forecast(passport)}<h2>Settings</h2>{_table(settings)}</html>\n"
     )
     path = run_folder / "report.html"
     write_whole(path, page)
@@ -154,6 +154,27 @@ def _samples(samples: Sequence[dict[str, Any]]) -> str:
         for record in samples
     )
     return f"<table><tr><th>step<th>prompt<th>sample{rows}</table>" if samples else "<p>none</p>"
+
+
+def _forecast(passport: Mapping[str, Any]) -> str:
+    """What the run was thought to take, beside what it took."""
+    said, result = passport["forecast"], passport["result"]
+    if said is None:
+        return ""
+    machine = passport["machine"]
+    on_card = machine["peak_card_of_process_bytes"]
+    memory = said["peak_bytes"], on_card or machine["peak_rss_of_process_bytes"]
+    step = said["seconds_per_step"], result["seconds"] / result["step"]
+    rate = said["tokens_per_second"], result["tokens_per_second"]
+    rows = "".join(
+        f"<tr><td>{name}<td>{_number(forecast)}<td>{_number(measured)}"
+        for name, forecast, measured in (
+            ("Memory of a process (GiB)", *(size / 2**30 for size in memory)),
+            ("Seconds of a step", *step),
+            ("Tokens per second", *rate),
+        )
+    )
+    return f"<h2>Forecast</h2><table><tr><th><th>forecast<th>measured{rows}</table>"
 
 
 def _table(settings: dict[str, Any]) -> str:

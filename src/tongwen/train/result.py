@@ -16,17 +16,19 @@ import transformers
 import tongwen
 from tongwen.config import TrainConfig
 from tongwen.files import sha256_file
+from tongwen.models.device import card_name, device_of, peak_memory
 from tongwen.models.machine import compute_dtype, matrix_peak
 from tongwen.progress import duration
 from tongwen.train.checkpoint import Position
 from tongwen.train.heldout import is_held_out, told
 from tongwen.train.processes import world
 from tongwen.train.run import Inputs, Run, read_metrics
+from tongwen.train.start import Steps
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run came to."""
+    """What a run came to, together with the run that it goes on from."""
 
     out: Path
     model: Path
@@ -35,6 +37,7 @@ class TrainResult:
     tokens: int
     trained_tokens: int
     seconds: float
+    flops: float
     tokens_per_second: float
     mfu: float
     loss: float
@@ -44,7 +47,7 @@ class TrainResult:
         lines = [
             f"{self.steps} steps, {self.tokens:,} tokens in {duration(self.seconds)}",
             f"{self.tokens_per_second:,.0f} tokens/s, MFU {self.mfu:.0%}",
-            f"loss {self.loss:.3f}",
+            f"loss {self.loss:z.3f}",
         ]
         if self.held_out:
             lines.append(told(self.held_out))
@@ -59,7 +62,8 @@ def passport(
     steps = [record for record in metrics if "loss" in record]
     held_out: dict[str, float] = next((r for r in reversed(metrics) if is_held_out(r)), {})
     tail = steps[-100:]
-    flops_per_second = sum(record["flops"] for record in steps) / at.seconds
+    device = device_of(config.device)
+    peak = matrix_peak(compute_dtype(config.precision, device), device) * world()
     # The unit of ru_maxrss is a KiB on Linux and a byte on macOS.
     unit = 1 if sys.platform == "darwin" else 1024
     return {
@@ -69,16 +73,19 @@ def passport(
         "result": {
             **asdict(at),
             "tokens_per_second": at.tokens / at.seconds,
-            "mfu": flops_per_second / (matrix_peak(compute_dtype(config.precision)) * world()),
+            "mfu": at.flops / at.seconds / peak,
             "loss": sum(record["loss"] for record in tail) / len(tail),
             "held_out": {key: value for key, value in held_out.items() if key != "step"},
         },
+        "forecast": Steps.read(run.folder).forecast,
         "final_sha256": sha256_file(run.final / weights_file),
         "machine": {
             "processor": platform.processor() or platform.machine(),
+            "card": None if device.type == "cpu" else card_name(device),
             "processes": world(),
             "threads": config.threads,
             "peak_rss_of_process_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+            "peak_card_of_process_bytes": None if device.type == "cpu" else peak_memory(device),
         },
         "versions": {
             "tongwen": tongwen.__version__,

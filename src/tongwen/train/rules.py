@@ -50,13 +50,20 @@ class TorchRule:
         return {
             f"{name}.{key}": value
             for name, master in self._named.items()
-            for key, value in self._rule.state[master].items()
+            for key, value in (self._rule.state[master] or self._begun(master)).items()
         }
+
+    def _begun(self, master: Tensor) -> State:
+        """What torch's rule begins with at the first gradient of a weight."""
+        count = torch.zeros((), device=master.device)
+        return {key: count if key == "step" else torch.zeros_like(master) for key in self._keys}
 
     def load(self, state: State) -> None:
         """Take what `state()` gave."""
         for name, master in self._named.items():
-            self._rule.state[master] = {key: state[f"{name}.{key}"].clone() for key in self._keys}
+            self._rule.state[master] = {
+                key: state[f"{name}.{key}"].to(master.device, copy=True) for key in self._keys
+            }
 
 
 class AdamW(TorchRule):

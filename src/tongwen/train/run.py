@@ -38,6 +38,7 @@ FREE = {
     "out", "data", "model", "tokenizer", "save_every", "keep", "eval_every", "sample_every",
     "threads", "precision", "micro_batch_tokens", "allow_inexact", "warm_start", "append", "guard",
     "track", "track_name", "decay_data", "nproc", "shard", "offload",
+    "device",
 }  # fmt: skip
 # What may stand in a run folder before the run; config.toml is written last and begins it.
 BEFORE = {"data", "owner.lock", "inputs.json", "environment.json"}

@@ -43,12 +43,10 @@ class ShardedMasters(Masters):
 
     sharded = True
 
-    def __init__(self, model: PreTrainedModel, dtype: torch.dtype, *, offload: bool) -> None:
-        for parameter in model.parameters():
-            if parameter.is_floating_point():
-                kept = torch.float32 if parameter.requires_grad else dtype
-                parameter.data = parameter.data.to(kept)
-        self._root = _shard(model, dtype, offload=offload)
+    def __init__(
+        self, model: PreTrainedModel, dtype: torch.dtype, device: torch.device, *, offload: bool
+    ) -> None:
+        self._root = _shard(model, dtype, device, offload=offload)
         self._all: dict[str, DTensor] = {
             name: parameter
             for name, parameter in model.named_parameters()
@@ -161,20 +159,26 @@ class _Root(nn.Module):
         return (result.value, result) if isinstance(result, Loss) else result
 
 
-def _shard(model: PreTrainedModel, dtype: torch.dtype, *, offload: bool) -> Any:
-    device = model.device.type
-    if offload and device == "cpu":
+def _shard(
+    model: PreTrainedModel, dtype: torch.dtype, device: torch.device, *, offload: bool
+) -> Any:
+    """Divide a model, which comes to a card a layer at a time: whole it may be too large for it."""
+    on_card = device.type != "cpu"
+    if offload and not on_card:
         say("--offload changes nothing: the model is computed on the CPU, in whose memory it is")
     settings: dict[str, Any] = {
-        "mesh": init_device_mesh(device, (world(),)),
+        "mesh": init_device_mesh(device.type, (world(),)),
         "mp_policy": MixedPrecisionPolicy(
             param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
         ),
-        "offload_policy": CPUOffloadPolicy() if offload and device != "cpu" else OffloadPolicy(),
+        "offload_policy": CPUOffloadPolicy() if offload and on_card else OffloadPolicy(),
     }
+    # One layer after another: weights that are still in the file take no memory until their turn.
     for module in list(model.modules()):
         if isinstance(module, GradientCheckpointingLayer):
+            _cast(module, dtype)
             fully_shard(module, **settings)
+    _cast(model, dtype)
     root: Any = fully_shard(_Root(model), **settings)
     for module in root.modules():
         if isinstance(module, FSDPModule):
@@ -186,6 +190,14 @@ def _shard(model: PreTrainedModel, dtype: torch.dtype, *, offload: bool) -> Any:
             module.unshard()
             module.reshard()
     return root
+
+
+def _cast(module: nn.Module, dtype: torch.dtype) -> None:
+    """Turn whole weights to fp32 where they learn, and to the compute precision elsewhere."""
+    for parameter in module.parameters():
+        if parameter.is_floating_point() and not isinstance(parameter, DTensor):
+            kept = torch.float32 if parameter.requires_grad else dtype
+            parameter.data = parameter.data.to(kept)
 
 
 def _rows(parameter: DTensor) -> tuple[int, int]:

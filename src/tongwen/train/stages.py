@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -18,13 +19,14 @@ from tongwen.errors import ConfigError
 from tongwen.files import new_folder
 from tongwen.models import load_base, new_model
 from tongwen.models.context import extend_context
-from tongwen.models.flops import training_flops
+from tongwen.models.device import card_name, device_of
 from tongwen.models.machine import compute_dtype, matrix_peak, precision_of, prepare_machine
-from tongwen.progress import duration, say
+from tongwen.progress import counted, say
 from tongwen.train.adapters import check_method, drawn, made_ready
 from tongwen.train.batch import Items, Rows, Source
 from tongwen.train.checkpoint import all_checkpoints, step_of
 from tongwen.train.folders import ModelFolder
+from tongwen.train.foresight import Foresight, Outlook, foreseen
 from tongwen.train.guard import forgotten, guarded
 from tongwen.train.heldout import held_out_metrics
 from tongwen.train.inputs import (
@@ -41,7 +43,7 @@ from tongwen.train.loop import Exam, Learner, Task, fit
 from tongwen.train.mix import Ints
 from tongwen.train.objective import Objective, language_model
 from tongwen.train.optim import new_optimizer, whole_weights
-from tongwen.train.plan import Groups, Repeated
+from tongwen.train.plan import Groups
 from tongwen.train.processes import (
     exchange,
     leaders,
@@ -55,13 +57,11 @@ from tongwen.train.report import write_report
 from tongwen.train.result import TrainResult, passport, result_of
 from tongwen.train.run import Bystander, Run, read_settings
 from tongwen.train.schedule import learning_rate
-from tongwen.train.start import Shifted, Start, begin, check_start, start_of, told_start
+from tongwen.train.start import Start, begin, check_start, start_of, told_start
 from tongwen.train.track import Trackers
 
 PROMPTS = ("", "The", "今天")
 SAMPLES = 3
-# Items whose work stands for that of all.
-SEVERAL = 1000
 SAMPLE = Sampling(max_new_tokens=80, temperature=0.0)
 
 
@@ -198,8 +198,9 @@ def train(stage: Stage) -> TrainResult:
             if not run.final.exists():
                 with new_folder(run.final) as folder:
                     form.write(folder, weights)
-            write_report(run.folder)
-            run.finish(passport(stage.name, run, config, inputs, at, form.weights_file))
+            told = passport(stage.name, run, config, inputs, at, form.weights_file)
+            write_report(run.folder, told)
+            run.finish(told)
             if config.guard is not None:
                 say(forgotten(run))
         for folder in stage.folders:
@@ -232,13 +233,11 @@ def scheduled(stage: Stage, items: Items) -> Schedule:
     """The schedule of a stage; what cannot be is refused before anything is written."""
     start = start_of(stage.config)
     lengths = [stage.costs(sizes) for sizes in items.lengths_by_store]
-    # An epoch takes as many more steps as each of its batches makes.
-    config = stage.config.model_copy(update={"epochs": stage.config.epochs * stage.updates})
-    plan, steps = planned(config, lengths, stage.folders, start.least, start.first)
-    if stage.updates > 1:
-        plan = Repeated(plan, stage.updates)
+    plan, steps = planned(
+        stage.config, lengths, stage.folders, start.least, start.first, stage.updates
+    )
     check_start(start, steps, stage.config)
-    return Schedule(start, Shifted(plan, start.first) if start.first else plan, steps)
+    return Schedule(start, plan, steps)
 
 
 def assembled(
@@ -246,8 +245,9 @@ def assembled(
 ) -> tuple[Learner, Task]:
     """What learns and what is learned, as it is before the first step of a run."""
     config = run.config
-    dtype = compute_dtype(config.precision)
+    dtype = compute_dtype(config.precision, device_of(config.device))
     plan, steps = schedule.plan, schedule.steps
+    foresight = _foreseen(stage, schedule, items, held_out, config)
     model = stage.build()
     if config.rope is not None and config.context is not None:
         extend_context(model, config.context, config.rope, config.rope_theta)
@@ -256,8 +256,8 @@ def assembled(
     draws, form = made_ready(model, config, stage.base, stage.tokenizer)
     optimizer = new_optimizer(model, config, dtype, steps)
     learner = Learner(model, stage.tokenizer, optimizer, form)
-    begin(schedule.start, steps, config, run, learner)
-    _announce(stage.name, model, schedule, items, run)
+    begin(schedule.start, steps, config, run, learner, foresight)
+    _announce(stage.name, model, schedule, items, run, foresight)
     lesson = stage.lesson(learner, Material(items, held_out, plan), run)
     exam = lesson.exam
     if config.guard is not None:
@@ -267,7 +267,7 @@ def assembled(
 
 
 def resolved(config: TrainConfig) -> TrainConfig:
-    """The settings with threads and precision as they are; a run goes on with what it began with.
+    """The settings with threads, device and precision as they are; a run goes on as it began.
 
     What was left to the machine is measured once: measured again, when it is busy, it could differ.
     """
@@ -278,12 +278,16 @@ def resolved(config: TrainConfig) -> TrainConfig:
     precision = config.precision
     if precision == "auto" and before:
         precision = before["precision"]
-    precision = leaders(precision_of(compute_dtype(precision)))
-    if precision == "fp16":
+    device = device_of(config.device)
+    precision = leaders(precision_of(compute_dtype(precision, device)))
+    if precision == "fp16" and device.type == "cpu":
         _say_how_slow()
     # A run in shards may be looked at by one process, which has nobody to share with.
     shard = config.shard if started_as_one_of_several() else "none"
-    told = {"threads": threads, "precision": precision, "nproc": nproc, "shard": shard}
+    told = {
+        "threads": threads, "device": device.type, "precision": precision, "nproc": nproc,
+        "shard": shard,
+    }  # fmt: skip
     return config.model_copy(update=told)
 
 
@@ -294,30 +298,48 @@ def _say_how_slow() -> None:
         say(f"fp16 products are {1 / share:.0f} times slower here than those of `--precision fp32`")
 
 
+def _foreseen(
+    stage: Stage, schedule: Schedule, items: Items, held_out: Items, config: TrainConfig
+) -> Foresight | None:
+    """What the run will take; said at once where the machine has not the memory for it."""
+    lengths = np.concatenate([stage.costs(sizes) for sizes in items.lengths_by_store])
+    steps = range(schedule.start.first, schedule.steps)
+    work = Outlook(schedule.plan, steps, lengths, items, held_out, stage.folders)
+    foresight = foreseen(config, stage.base, len(stage.tokenizer), work)
+    if foresight is not None and foresight.verdict == "does not fit":
+        say(foresight.warning(config.out))
+    return foresight
+
+
 def _announce(
-    stage: str, model: PreTrainedModel, schedule: Schedule, items: Items, run: Run
+    stage: str,
+    model: PreTrainedModel,
+    schedule: Schedule,
+    items: Items,
+    run: Run,
+    foresight: Foresight | None,
 ) -> None:
     """Every derived quantity, before anything is spent."""
     config, plan, steps = run.config, schedule.plan, schedule.steps
-    peak = matrix_peak(compute_dtype(config.precision))
+    device = device_of(config.device)
+    peak = matrix_peak(compute_dtype(config.precision, device), device)
     several = f"{world()} processes of " if world() > 1 else ""
+    one = counted(config.threads, "thread") if device.type == "cpu" else card_name(device)
     parameters = sum(p.numel() for p in model.parameters())
     say(
         f"{stage}: {parameters / 1e6:.1f}M parameters, {len(items):,} items of "
         f"{int(items.lengths.sum()):,} tokens, {steps:,} steps of about "
         f"{plan.step_tokens:,} tokens ({plan.epochs(steps):.2f} epochs), "
-        f"{config.precision} on {several}{config.threads} threads, "
+        f"{config.precision} on {several}{one}, "
         f"matrix peak {peak / 1e9:,.0f} GFLOP/s"
     )
     at = max(map(step_of, all_checkpoints(run.checkpoints)), default=0)
-    lengths = items.lengths[:SEVERAL].tolist()
-    a_step = training_flops(model, lengths, 0) / sum(lengths) * plan.step_tokens
-    seconds = (steps - at) * a_step / (peak * world() / 2)
     say(
         f"{told_start(schedule.start, at, config)}, learning rate "
-        f"{config.lr * learning_rate(min(at, steps - 1), steps, config):.3g}; at half the matrix "
-        f"peak {duration(seconds)}"
+        f"{config.lr * learning_rate(min(at, steps - 1), steps, config):.3g}"
     )
+    if foresight is not None:
+        say(foresight.told(steps - at))
 
 
 def _held_out_prompts(folders: Sequence[Path]) -> list[list[int]]:

@@ -16,6 +16,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -26,10 +27,9 @@ from tongwen.models import resolve_model
 from tongwen.tokenizer import load_tokenizer, tokenizer_hash
 from tongwen.train.checkpoint import newest_valid, read_weights, step_of
 from tongwen.train.folders import Weights
+from tongwen.train.foresight import Foresight
 from tongwen.train.loop import Learner
 from tongwen.train.masters import Masters
-from tongwen.train.mix import Ints
-from tongwen.train.plan import Groups
 from tongwen.train.run import Bystander, Run
 
 PLAN = "plan.json"
@@ -53,6 +53,8 @@ class Steps:
 
     first: int
     total: int
+    forecast: dict[str, Any] | None = None
+    """What the run was thought to take, where that could be counted."""
 
     def write(self, folder: Path) -> None:
         """Keep them in the run folder."""
@@ -107,7 +109,14 @@ def check_start(start: Start, steps: int, config: TrainConfig) -> None:
         )
 
 
-def begin(start: Start, steps: int, config: TrainConfig, run: Run, learner: Learner) -> None:
+def begin(
+    start: Start,
+    steps: int,
+    config: TrainConfig,
+    run: Run,
+    learner: Learner,
+    foresight: Foresight | None,
+) -> None:
     """Put the learner where the run starts; a checkpoint of the run itself comes before all."""
     owns = not isinstance(run, Bystander)
     if start.place is not None and owns:
@@ -115,7 +124,8 @@ def begin(start: Start, steps: int, config: TrainConfig, run: Run, learner: Lear
     if config.warm_start is not None:
         _warm_start(config.warm_start, learner)
     if owns:
-        Steps(start.first, steps).write(run.folder)
+        forecast = None if foresight is None else asdict(foresight)
+        Steps(start.first, steps, forecast).write(run.folder)
 
 
 def _copy_checkpoint(place: Path, run: Run, learner: Learner) -> None:
@@ -175,21 +185,3 @@ def _check_frozen(name: str, theirs: Tensor, ours: Tensor, place: Path) -> None:
             f"{place} holds other weights than --model for {name}, which does not learn",
             "give the --model that it was trained from",
         )
-
-
-class Shifted:
-    """A plan whose first step stands at a later step of the schedule."""
-
-    def __init__(self, plan: Groups, first: int) -> None:
-        self._plan = plan
-        self._first = first
-        self.steps_per_epoch = plan.steps_per_epoch
-        self.step_tokens = plan.step_tokens
-
-    def step(self, step: int) -> list[Ints]:
-        """The groups of a step of the schedule."""
-        return self._plan.step(step - self._first)
-
-    def epochs(self, steps: int) -> float:
-        """How often all groups are seen by so many steps of the schedule."""
-        return self._plan.epochs(steps - self._first)

@@ -6,8 +6,9 @@ needed: the run folder has everything.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -41,14 +42,17 @@ class Trackers(ExitStack):
         trace: TracebackType | None,
     ) -> bool | None:
         try:
-            return super().__exit__(kind, error, trace)
+            with redirect_stdout(sys.stderr):
+                return super().__exit__(kind, error, trace)
         except Exception as late:  # the services' own errors have no common class
             say(f"--track was not ended well: {late}; the run folder has all metrics")
             return False
 
     def _opened(self, name: Tracker, folder: Path, title: str, settings: dict[str, Any]) -> Log:
         try:
-            return OPEN[name](self, folder, title, settings)
+            # What the services say is no answer of ours.
+            with redirect_stdout(sys.stderr):
+                return OPEN[name](self, folder, title, settings)
         except ConfigError:
             raise
         except Exception as error:  # the services' own errors have no common class
@@ -75,11 +79,19 @@ class Trackers(ExitStack):
 
 def _tensorboard(stack: ExitStack, folder: Path, _: str, settings: dict[str, Any]) -> Log:
     _package("tensorboard")
-    writer = import_module("torch.utils.tensorboard").SummaryWriter(str(folder / "tensorboard"))
-    stack.callback(writer.close)
-    writer.add_text("settings", "\n".join(f"    {key} = {one}" for key, one in settings.items()))
+    new_writer = import_module("torch.utils.tensorboard").SummaryWriter
+    writer: Any = None
 
     def log(numbers: dict[str, float], step: int) -> None:
+        nonlocal writer
+        if writer is None:
+            # What a stopped run did behind its last checkpoint is done again, and shown once. The
+            # first that is heard of it may be an evaluation, which is of the checkpoint itself.
+            again = step if "loss" in numbers else step + 1
+            writer = new_writer(str(folder / "tensorboard"), purge_step=again)
+            stack.callback(writer.close)
+            text = "\n".join(f"    {key} = {one}" for key, one in settings.items())
+            writer.add_text("settings", text)
         for name, value in numbers.items():
             writer.add_scalar(name, value, step)
 
@@ -88,7 +100,14 @@ def _tensorboard(stack: ExitStack, folder: Path, _: str, settings: dict[str, Any
 
 def _wandb(stack: ExitStack, folder: Path, title: str, settings: dict[str, Any]) -> Log:
     wandb = _package("wandb")
-    run = wandb.init(project=PROJECT, name=title, dir=str(folder), config=settings)
+    run = wandb.init(
+        project=PROJECT,
+        name=title,
+        dir=str(folder),
+        config=settings,
+        # What is said in the terminal has samples in it.
+        settings=wandb.Settings(console="off"),
+    )
     stack.callback(run.finish)
     return lambda numbers, step: run.log(numbers, step=step)
 
@@ -96,7 +115,12 @@ def _wandb(stack: ExitStack, folder: Path, title: str, settings: dict[str, Any])
 def _swanlab(stack: ExitStack, folder: Path, title: str, settings: dict[str, Any]) -> Log:
     swanlab = _package("swanlab")
     swanlab.init(
-        project=PROJECT, experiment_name=title, logdir=str(folder / "swanlab"), config=settings
+        project=PROJECT,
+        name=title,
+        log_dir=str(folder / "swanlab"),
+        config=settings,
+        # What is said in the terminal has samples in it.
+        settings=swanlab.Settings(terminal={"proxy_type": "none"}),
     )
     stack.callback(swanlab.finish)
     return lambda numbers, step: swanlab.log(numbers, step=step)
@@ -105,8 +129,8 @@ def _swanlab(stack: ExitStack, folder: Path, title: str, settings: dict[str, Any
 def _mlflow(stack: ExitStack, _: Path, title: str, settings: dict[str, Any]) -> Log:
     mlflow = _package("mlflow")
     mlflow.set_experiment(PROJECT)
-    mlflow.start_run(run_name=title)
-    stack.callback(mlflow.end_run)
+    # Left by an error, it counts as failed.
+    stack.enter_context(mlflow.start_run(run_name=title))
     mlflow.log_params({key: str(value)[:500] for key, value in settings.items()})
     return lambda numbers, step: mlflow.log_metrics(numbers, step=step)
 
