@@ -16,7 +16,7 @@ import torch
 import transformers
 from llamafactory.extras.env import VERSION
 from llamafactory.train.tuner import run_exp
-from steps import Steps
+from steps import Steps, arguments
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     out.mkdir()
     entry = {"file_name": str(data / "rows.json")}
     (out / "dataset_info.json").write_text(json.dumps({"rows": entry}), encoding="utf-8")
-    arguments = {
+    asked = arguments({**job, "out": str(out / "run")}) | {
         "model_name_or_path": job["model"],
         "stage": "sft",
         "do_train": True,
@@ -35,24 +35,13 @@ def main() -> None:
         "dataset_dir": str(out),
         "cutoff_len": job["cutoff"],
         "overwrite_cache": True,
-        "output_dir": str(out / "run"),
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "learning_rate": job["lr"],
-        "lr_scheduler_type": "constant",
-        "max_steps": job["steps"],
-        "bf16": job["precision"] == "bf16",
-        "use_cpu": True,
-        "report_to": "none",
-        "disable_tqdm": True,
-        **job["settings"],
     }
     if job["method"] == "lora":
-        arguments |= {"lora_rank": job["rank"], "lora_alpha": 2 * job["rank"], "lora_target": "all"}
+        asked |= {"lora_rank": job["rank"], "lora_alpha": 2 * job["rank"], "lora_target": "all"}
     pad = transformers.AutoTokenizer.from_pretrained(job["model"]).pad_token_id
     steps = Steps(pad)
     steps.watch(transformers.Trainer)
-    run_exp(arguments, callbacks=[steps])
+    run_exp(asked, callbacks=[steps])
     steps.report(f"LLaMA-Factory {VERSION}")
 
 
