@@ -16,8 +16,6 @@ class DataImportConfig(Config):
     """TOML file to write; without it the settings are printed."""
     data: tuple[Path, ...] = ()
     """The data to train on, instead of those that the config names."""
-    row_tokens: Positive | None = None
-    """Mean length of a row in tokens: other trainers count rows in a batch, this one tokens."""
     devices: Positive = 1
     """Devices that the config was run on; the batch is over all of them."""
     leave_out: tuple[str, ...] = ()

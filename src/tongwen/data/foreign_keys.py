@@ -11,14 +11,10 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 Said = Mapping[str, str]
 """Keys, separated by blanks, under what is said of all of them."""
-
-ADAPTERS: Final = "adapters are not brought over: give `--method lora` and its settings"
-ALIGNMENT: Final = "preferences and rewards are not brought over: give them to `tongwen align`"
-OPTIMISER: Final = "optimisers are not brought over: give `--optimizer` and `--betas`"
 
 
 @dataclass(frozen=True)
@@ -38,8 +34,8 @@ class Framework:
     """Keys under the name of what turns their value into settings of ours."""
     idle: Said
     refused: Said
-    only: Mapping[str, tuple[str, tuple[object, ...]]]
-    """Beginnings of keys that have a meaning only where some other key has one of the values."""
+    only: Mapping[str, tuple[Literal["method", "objective"], tuple[str, ...]]]
+    """Beginnings of keys that have a meaning with some methods or objectives alone."""
     defaults: Mapping[str, object]
     """What it does where a key is absent, if it would do something else than we."""
 
@@ -64,7 +60,7 @@ def _framework(table: Mapping[str, Any], shared: Mapping[str, Any]) -> Framework
         converted=said("converted"),
         idle=said("idle"),
         refused=said("refused"),
-        only={key: (others, tuple(values)) for key, (others, values) in table["only"].items()},
+        only={key: (what, tuple(needed)) for key, (what, needed) in table["only"].items()},
         defaults=shared.get("defaults", {}) | table["defaults"],
     )
 

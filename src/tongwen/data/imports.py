@@ -14,25 +14,27 @@ import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import yaml  # type: ignore[import-untyped]
 
-from tongwen.config import Config, FinetuneConfig, PretrainConfig
+from tongwen.config import AlignConfig, Config, FinetuneConfig, PretrainConfig
 from tongwen.config.imports import DataImportConfig
-from tongwen.data.foreign_keys import FRAMEWORKS, MS_SWIFT, Framework, Said
-from tongwen.data.foreign_values import (
-    CONVERTERS,
-    NUMERIC,
+from tongwen.data.foreign_config import (
     Answer,
     Asked,
     Fate,
     Foreign,
+    Verb,
+    idle,
     number,
     plain,
+    refused,
     shown,
     taken,
 )
+from tongwen.data.foreign_keys import FRAMEWORKS, MS_SWIFT, Framework, Said
+from tongwen.data.foreign_values import CONVERTERS, NUMERIC
 from tongwen.errors import ConfigError
 from tongwen.files import write_whole
 from tongwen.progress import say
@@ -40,6 +42,11 @@ from tongwen.settings import nearest, settings
 
 SECRET: Final = re.compile("token$|_key$|secret")
 """Keys whose values are shown to nobody."""
+CONFIGS: Final[Mapping[Verb, type[Config]]] = {
+    "pretrain": PretrainConfig,
+    "finetune": FinetuneConfig,
+    "align": AlignConfig,
+}
 OFF: Final[tuple[object, ...]] = (None, False, 0, "", "none", "null", "false", [], {})
 """Values with which a key asks for nothing."""
 DEEPEST: Final = 20
@@ -70,7 +77,7 @@ class DataImportResult:
     """Settings of ours, and what became of each key."""
 
     framework: str
-    verb: Literal["pretrain", "finetune"]
+    verb: Verb
     settings: dict[str, Any]
     keys: tuple[ImportedKey, ...]
     out: Path | None
@@ -86,29 +93,35 @@ def data_import_config(config: DataImportConfig) -> DataImportResult:
     framework = _recognise(values, config.file)
     written = {key: plain(value) for key, value in values.items()}
     added = {key: value for key, value in framework.defaults.items() if key not in _known(written)}
-    foreign = Foreign(framework, {**added, **written}, config)
-    answers = {key: _answer(foreign, key) for key in foreign.values}
-    for key in config.leave_out:
-        if key not in answers:
-            raise ConfigError(f"`{key}` of --leave-out is not in {config.file}", "check its name")
-        answers[key] = Answer("idle", "left out, as you asked")
+    present = {**added, **written}
+    if strange := [key for key in config.leave_out if key not in present]:
+        raise ConfigError(
+            f"`{strange[0]}` of --leave-out is not in {config.file}", "check its name"
+        )
+    kept = {key: value for key, value in present.items() if key not in config.leave_out}
+    foreign = Foreign(framework, kept, config)
+    unused = {key for key in added if foreign.lacks(key)}
+    answers = {
+        key: _answer(foreign, key) if key in kept else idle("left out, as you asked")
+        for key in present
+        if key not in unused
+    }
     keys = tuple(
-        ImportedKey(key, _shown(key, foreign.values[key]), one.fate, one.text, key in added)
+        ImportedKey(key, _shown(key, present[key]), one.fate, one.text, key in added)
         for key, one in answers.items()
     )
     _tell(framework, keys)
-    if refused := [key.key for key in keys if key.fate == "refused"]:
+    if fatal := [key.key for key in keys if key.fate == "refused"]:
         raise ConfigError(
-            f"{config.file} cannot be followed in {', '.join(refused)}",
+            f"{config.file} cannot be followed in {', '.join(fatal)}",
             "see the list above; what you can do without goes into --leave-out",
         )
-    verb: Literal["pretrain", "finetune"] = "pretrain" if foreign.pretraining else "finetune"
-    ours = _settings(foreign, answers, verb)
-    toml = _header(config.file, framework, verb, keys) + ours.toml()
+    ours = _settings(foreign, answers)
+    toml = _header(config.file, foreign, keys) + ours.toml()
     if config.out is not None:
         write_whole(config.out, toml)
     given = ours.model_dump(mode="json", exclude_none=True)
-    return DataImportResult(framework.name, verb, given, keys, config.out, toml)
+    return DataImportResult(framework.name, foreign.verb, given, keys, config.out, toml)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -217,17 +230,19 @@ def _find(table: Said, key: str) -> str | None:
 def _answer(foreign: Foreign, key: str) -> Answer:
     framework, value = foreign.framework, foreign.values[key]
     if isinstance(value, str) and "$" in value:
-        return Answer("refused", "a shell variable: write its value")
+        return refused("a shell variable: write its value")
+    if lacking := foreign.lacks(key):
+        return idle(f"no effect there either, without {lacking}")
     if (name := _find(framework.taken, key)) is not None:
-        return Answer("idle", "not given") if value is None else taken(**{name: value})
+        return idle("not given") if value is None else taken(**{name: value})
     if (converter := _find(framework.converted, key)) is not None:
         if converter in NUMERIC and value not in OFF and number(value) is None:
-            return Answer("refused", "not a finite number")
+            return refused("not a finite number")
         return CONVERTERS[converter](Asked(foreign, key, value))
     if (reason := _find(framework.idle, key)) is not None:
-        return Answer("idle", reason.strip())
+        return idle(reason.strip())
     if (reason := _find(framework.refused, key)) is not None:
-        return _refusal(foreign, key, reason)
+        return idle("not asked for") if value in OFF else refused(reason)
     known = [
         word
         for table in (framework.taken, framework.converted, framework.idle, framework.refused)
@@ -236,35 +251,22 @@ def _answer(foreign: Foreign, key: str) -> Answer:
     ]
     meant = nearest(key, known)
     did_you_mean = f"; did you mean `{meant}`?" if meant else ""
-    return Answer("refused", f"not a key of {framework.name} that is known here{did_you_mean}")
+    return refused(f"not a key of {framework.name} that is known here{did_you_mean}")
 
 
-def _refusal(foreign: Foreign, key: str, reason: str) -> Answer:
-    if foreign.values[key] in OFF:
-        return Answer("idle", "not asked for")
-    for beginning, (others, needed) in foreign.framework.only.items():
-        given = any(foreign.values.get(other) in needed for other in others.split())
-        if key.startswith(beginning) and not given:
-            return Answer(
-                "idle", f"no effect there either, without {others.split()[0]} {needed[0]}"
-            )
-    return Answer("refused", reason)
-
-
-def _settings(
-    foreign: Foreign, answers: Mapping[str, Answer], verb: Literal["pretrain", "finetune"]
-) -> Config:
+def _settings(foreign: Foreign, answers: Mapping[str, Answer]) -> Config:
     values: dict[str, object] = {}
     for answer in answers.values():
         values |= answer.settings
     if foreign.config.data:
         values["data"] = [str(path) for path in foreign.config.data]
-    return settings(PretrainConfig if verb == "pretrain" else FinetuneConfig, values)
+    return settings(CONFIGS[foreign.verb], values)
 
 
-def _header(file: Path, framework: Framework, verb: str, keys: tuple[ImportedKey, ...]) -> str:
+def _header(file: Path, foreign: Foreign, keys: tuple[ImportedKey, ...]) -> str:
     """Comments: where the settings come from, and what is to be done before."""
-    lines = [f"# From {file.name} ({framework.name}): tongwen {verb} --config THIS_FILE"]
+    name, verb = foreign.framework.name, foreign.verb
+    lines = [f"# From {file.name} ({name}): tongwen {verb} --config THIS_FILE"]
     if moved := " ".join(key.text for key in keys if key.fate == "moved"):
         lines.append(f"# Before that: tongwen data prepare DATA --out PREPARED {moved}")
     return "\n".join([*lines, ""])

@@ -138,8 +138,8 @@ WHEN = {
 
 
 def gib(size: float) -> str:
-    """`25385500000` → `23.64`."""
-    return f"{size / GIB:,.2f}"
+    """`25385500000` → `23.64`; what is there is never shown as none."""
+    return "< 0.01" if 0 < size < 0.005 * GIB else f"{size / GIB:,.2f}"
 
 
 def short(seconds: float) -> str:

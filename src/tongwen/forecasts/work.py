@@ -28,7 +28,6 @@ BYTES_PER_TOKEN = 4.0
 MANY = 10**6
 """Micro-batches of different sizes, where items of unknown lengths will make them."""
 
-
 SPLITS = ("train", "held_out")
 
 

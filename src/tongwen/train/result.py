@@ -47,7 +47,7 @@ class TrainResult:
         lines = [
             f"{self.steps} steps, {self.tokens:,} tokens in {duration(self.seconds)}",
             f"{self.tokens_per_second:,.0f} tokens/s, MFU {self.mfu:.0%}",
-            f"loss {self.loss:z.3f}",
+            f"loss {self.loss:z.3f} over the last steps",
         ]
         if self.held_out:
             lines.append(told(self.held_out))
