@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from tongwen.models import PACKED, Packing, packed_hidden
+from tongwen.models.draws import Draws
 from tongwen.models.fast import obstacle
 from tongwen.models.lora import LoraLinear
 from tongwen.models.nf4 import NF4Linear
@@ -174,6 +175,40 @@ def test_lora_on_any_layers_equals_the_library(names: set[str], seed: int) -> No
     model = new_model()
     add_lora(model, tuple(sorted(names)))
     assert_same(model, row_of([40, seed, 65]), among=2 * LAYERS * len(names))
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropped_inputs_of_lora_equal_the_plain_path(recompute: bool, dtype: torch.dtype) -> None:
+    """Layers of their own dropout, one without, and one without LoRA share a product."""
+    model = new_model()
+    names = tuple(name for name in LINEAR if name != "k_proj")
+    add_lora(model, names)
+    nn.Module.to(model, dtype)
+    draws = Draws(seed=3)
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLinear) and not name.endswith("v_proj"):
+            module.set_dropout(0.25, name, draws)
+    if recompute:
+        model.activation_checkpointing_enable()
+        model.train()
+    model.set_attn_implementation(PACKED)
+    ids_T, position_T, packing, kept_K = row = row_of([40, 3, 65])
+    draws.begin(2, [5, 6, 7], [40, 3, 65])
+    assert obstacle(model, packing) is None
+    plain = model.base_model(
+        input_ids=ids_T[None], position_ids=position_T[None], packing=packing, use_cache=False
+    ).last_hidden_state[0][kept_K]
+    expected = gradients(model, plain)
+    hidden_KH = packed_hidden(model, *row)
+    got = gradients(model, hidden_KH)
+    bound = 1e-5 if dtype == torch.float32 else 0.03
+    assert difference(hidden_KH, plain) < bound
+    assert len(expected) == 2 * LAYERS * len(names)
+    for name, theirs in expected.items():
+        assert difference(got[name], theirs) < bound, name
+    draws.begin(3, [5, 6, 7], [40, 3, 65])
+    assert difference(packed_hidden(model, *row), plain) > 0.05
 
 
 def test_lora_on_quantised_weights_equals_the_library() -> None:

@@ -48,7 +48,9 @@ def layer_work(anatomy: Anatomy, recipe: Recipe, load: Load) -> float:
     if recipe.fast(anatomy):
         # The gated activations or the gradient of what was attended to, and three rows.
         widest = max(anatomy.intermediate, anatomy.query)
-        work = float(e * (widest + 3 * anatomy.hidden) * load.tokens)
+        # One more where LoRA drops some of its inputs.
+        rows = widest * (1 + bool(recipe.adapter.lora_dropout)) + 3 * anatomy.hidden
+        work = float(e * rows * load.tokens)
     else:
         work = 3.0 * e * anatomy.intermediate * load.tokens
     if recipe.eager:
@@ -97,7 +99,7 @@ def _adapters(anatomy: Anatomy, recipe: Recipe) -> float:
         width += recipe.adapter.lora_r * one.count
         if recipe.adapter.dora:
             width += one.outputs * one.count  # W x + B A x, before it is stretched
-        if recipe.adapter.lora_dropout:
+        if recipe.adapter.lora_dropout and not recipe.fast(anatomy):
             width += one.inputs * one.count * (1 + 1 / recipe.element)  # a copy, and a mask
     return width / anatomy.layers
 

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from tongwen.models.device import moved
+from tongwen.native import Mask
 
 Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
 _Words = np.ndarray[tuple[int], np.dtype[np.uint64]]
@@ -88,13 +89,20 @@ class Draws:
         """Whether there are numbers to draw."""
         return self._row is not None and torch.is_grad_enabled()
 
+    def mask(self, share: float, columns_C: Tensor) -> Mask | None:
+        """Of a share of the numbers of a layer's input; None while nothing is drawn."""
+        if share == 0.0 or not self.active:
+            return None
+        least = round(share * 2**64) - 2**63
+        return Mask(*self._keys_on(columns_C.device), columns_C, least, 1.0 / (1.0 - share))
+
     def dropout(self, x: Tensor, share: float, columns_C: Tensor) -> Tensor:
         """`x` [..., T, C] with a share of its numbers set to zero and the others scaled up."""
-        if share == 0.0 or not self.active:
+        mask = self.mask(share, columns_C)
+        if mask is None:
             return x
-        least = round(share * 2**64) - 2**63
-        keep_TC = self._numbers(columns_C) >= least
-        return x * keep_TC.view(x.shape) * (1.0 / (1.0 - share))
+        keep_TC = self._numbers(columns_C) >= mask.least
+        return x * keep_TC.view(x.shape) * mask.scale
 
     def noise(self, columns_C: Tensor) -> Tensor:
         """Uniform in [-1, 1), fp32 [T, C]."""
@@ -107,13 +115,16 @@ class Draws:
 
     def _numbers(self, columns_C: Tensor) -> Tensor:
         """Uniform int64 [T, C]; whole numbers, of which every device has the same products."""
+        factor_T1, summand_T1 = self._keys_on(columns_C.device)
+        return (factor_T1 * columns_C).add_(summand_T1)
+
+    def _keys_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The factors and summands of the tokens, moved once for all layers."""
         assert self._row is not None, "drawn outside of a row"
         if self._keys is None:
             factor_T1, summand_T1 = self._row.keys
-            # Once for all layers.
-            self._keys = moved(factor_T1, columns_C.device), moved(summand_T1, columns_C.device)
-        factor_T1, summand_T1 = self._keys
-        return (factor_T1 * columns_C).add_(summand_T1)
+            self._keys = moved(factor_T1, device), moved(summand_T1, device)
+        return self._keys
 
 
 def _words(number: int) -> _Words:

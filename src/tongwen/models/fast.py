@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from tongwen.models.attention import Packing
 from tongwen.models.fast_layer import KeptNorm, Layer, Projection, Row, decoder_layer
 from tongwen.models.lora import LoraLinear
-from tongwen.native import HEAD_MULTIPLE, Heads, kernels
+from tongwen.native import HEAD_MULTIPLE, Heads, Kernels, kernels
 
 # Families whose layers are LLaMA's, with or without biases and norms of queries and keys.
 SHAPED = ("llama", "mistral", "qwen2", "qwen3")
@@ -74,8 +74,6 @@ def _unusual(module: nn.Module, dtype: torch.dtype) -> str | None:
     if isinstance(module, LoraLinear):
         if module.magnitude is not None:
             return "its adapters are DoRA's"
-        if module.drops:
-            return "its adapters have dropout"
         return _unusual(module.base, dtype)
     if type(module) is nn.Linear:
         return None if module.weight.dtype == dtype else "its weights differ in precision"
@@ -93,7 +91,7 @@ def _fast(
     row = _row(model, position_T, packing)
     x_TH = base.embed_tokens(ids_T)
     for layer in base.layers:
-        x_TH = decoder_layer(x_TH, _parts(layer), row)
+        x_TH = decoder_layer(x_TH, _parts(layer, row.kernels), row)
     hidden_KH: Tensor = KeptNorm.apply(  # type: ignore[no-untyped-call]
         x_TH, kept_K, base.norm.weight, base.norm.variance_epsilon, row.kernels
     )
@@ -119,7 +117,7 @@ def _row(model: PreTrainedModel, position_T: Tensor, packing: Packing) -> Row:
     return Row(compiled, heads, packing.begin_M1, *half)
 
 
-def _parts(layer: Any) -> Layer:
+def _parts(layer: Any, kernels: Kernels) -> Layer:
     attention, mlp = layer.self_attn, layer.mlp
     return Layer(
         norm_in=layer.input_layernorm.weight,
@@ -128,10 +126,10 @@ def _parts(layer: Any) -> Layer:
             getattr(attention, name).weight for name in HEAD_NORMS if hasattr(attention, name)
         ),
         eps=layer.input_layernorm.variance_epsilon,
-        qkv=Projection(attention.q_proj, attention.k_proj, attention.v_proj),
-        out=Projection(attention.o_proj),
-        gate_up=Projection(mlp.gate_proj, mlp.up_proj),
-        down=Projection(mlp.down_proj),
+        qkv=Projection(kernels, attention.q_proj, attention.k_proj, attention.v_proj),
+        out=Projection(kernels, attention.o_proj),
+        gate_up=Projection(kernels, mlp.gate_proj, mlp.up_proj),
+        down=Projection(kernels, mlp.down_proj),
         recompute=layer.gradient_checkpointing and layer.training,
     )
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from tongwen.models.lora import LoraLinear
 from tongwen.models.quantized import QuantLinear
-from tongwen.native import Heads, Kernels
+from tongwen.native import Heads, Kernels, Mask
 
 Grads = dict[Tensor, Tensor]
 
@@ -37,12 +37,18 @@ class Row:
 
 
 class Projection:
-    """Linear layers that share an input, as one product; LoRA and quantised weights included."""
+    """Linear layers that share an input, as one product; LoRA and quantised weights included.
 
-    def __init__(self, *modules: nn.Linear | QuantLinear | LoraLinear) -> None:
+    What LoRA's dropout leaves out is decided here, and holds for both passes.
+    """
+
+    def __init__(self, kernels: Kernels, *modules: nn.Linear | QuantLinear | LoraLinear) -> None:
+        self._kernels = kernels
         self._loras = [m if isinstance(m, LoraLinear) else None for m in modules]
         self._bases = [m.base if isinstance(m, LoraLinear) else m for m in modules]
         self._widths = [base.out_features for base in self._bases]
+        self._adapters = [(lora, lora.mask()) for lora in self._loras if lora is not None]
+        self._drops = any(mask is not None for _, mask in self._adapters)
 
     def learning(self) -> Iterable[nn.Parameter]:
         """The parameters that learn."""
@@ -59,21 +65,20 @@ class Projection:
             y_TO = torch.mm(x_TI, weight_OI.t())
         else:
             y_TO = torch.addmm(bias_O, x_TI, weight_OI.t())
-        a_RI = self._lora_a()
-        if a_RI is None:
+        if not self._adapters:
             return y_TO, None
-        inner_TR = x_TI @ a_RI.t()
+        inner_TR = self._inner(x_TI)
         y_TO.addmm_(inner_TR, self._lora_b().t())
         return y_TO, inner_TR
 
     def input_gradient(self, dy_TO: Tensor) -> tuple[Tensor, Tensor | None]:
         """The gradients of the input [T, I], and of what LoRA made of it [T, R]."""
         dx_TI = torch.mm(dy_TO, self._weight(dy_TO.dtype))
-        a_RI = self._lora_a()
-        if a_RI is None:
+        if not self._adapters:
             return dx_TI, None
         dinner_TR = dy_TO @ self._lora_b()
-        return dx_TI.addmm_(dinner_TR, a_RI), dinner_TR
+        self._add_input_gradient(dx_TI, dinner_TR)
+        return dx_TI, dinner_TR
 
     def gradients(
         self,
@@ -86,7 +91,7 @@ class Projection:
         """Gradients of what learns."""
         self._base_gradients(dy_TO, x_TI, grads)
         if inner_TR is not None and dinner_TR is not None:
-            self._lora_gradients(inner_TR.t() @ dy_TO, dinner_TR.t() @ x_TI, grads)
+            self._lora_gradients(inner_TR.t() @ dy_TO, self._gradient_a(dinner_TR, x_TI), grads)
 
     def _base_gradients(self, dy_TO: Tensor, x_TI: Tensor, grads: Grads) -> None:
         parts = dy_TO.split(self._widths, dim=1)
@@ -132,15 +137,45 @@ class Projection:
         pairs = zip(biases, self._widths, strict=True)
         return torch.cat([x.new_zeros(n) if b is None else b.detach() for b, n in pairs])
 
-    def _lora_a(self) -> Tensor | None:
-        parts = [lora.lora_A.detach() for lora in self._loras if lora is not None]
-        return torch.cat(parts) if parts else None
+    def _inner(self, x_TI: Tensor) -> Tensor:
+        """What LoRA makes of the input, [T, R]."""
+        if not self._drops:
+            return x_TI @ self._lora_a().t()
+        parts = [self._left(x_TI, mask) @ lora.lora_A.detach().t() for lora, mask in self._adapters]
+        return torch.cat(parts, dim=1)
+
+    def _add_input_gradient(self, dx_TI: Tensor, dinner_TR: Tensor) -> None:
+        """Add what comes back through LoRA to the gradient of the input, in place."""
+        if not self._drops:
+            dx_TI.addmm_(dinner_TR, self._lora_a())
+            return
+        for (lora, mask), part_TR in zip(self._adapters, self._by_rank(dinner_TR), strict=True):
+            if mask is None:
+                dx_TI.addmm_(part_TR, lora.lora_A.detach())
+            else:
+                self._kernels.add_dropped(dx_TI, part_TR @ lora.lora_A.detach(), mask)
+
+    def _gradient_a(self, dinner_TR: Tensor, x_TI: Tensor) -> Tensor:
+        """The gradients of all A, [R, I]."""
+        if not self._drops:
+            return dinner_TR.t() @ x_TI
+        parts = zip(self._adapters, self._by_rank(dinner_TR), strict=True)
+        return torch.cat([part_TR.t() @ self._left(x_TI, mask) for (_, mask), part_TR in parts])
+
+    def _left(self, x_TI: Tensor, mask: Mask | None) -> Tensor:
+        return x_TI if mask is None else self._kernels.drop(x_TI, mask)
+
+    def _by_rank(self, x_TR: Tensor) -> Sequence[Tensor]:
+        return torch.split(x_TR, [len(lora.lora_A) for lora, _ in self._adapters], dim=1)
+
+    def _lora_a(self) -> Tensor:
+        return torch.cat([lora.lora_A.detach() for lora, _ in self._adapters])
 
     def _lora_b(self) -> Tensor:
         """Scaled, each in the rows of its output and the columns of its rank: [O, R]."""
-        loras = [lora for lora in self._loras if lora is not None]
-        first = loras[0].lora_B
-        b_OR = first.new_zeros(sum(self._widths), sum(len(lora.lora_A) for lora in loras))
+        first = self._adapters[0][0].lora_B
+        ranks = sum(len(lora.lora_A) for lora, _ in self._adapters)
+        b_OR = first.new_zeros(sum(self._widths), ranks)
         row = rank = 0
         for lora, width in zip(self._loras, self._widths, strict=True):
             if lora is not None:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from tongwen.models.draws import Draws, columns, generator
 from tongwen.models.quantized import QuantLinear
+from tongwen.native import Mask
 
 Frozen = nn.Linear | QuantLinear
 
@@ -60,10 +61,9 @@ class LoraLinear(nn.Module):
         columns_I = columns(name, self.base.in_features).to(self.lora_A.device)
         self.register_buffer("columns_I", columns_I, persistent=False)
 
-    @property
-    def drops(self) -> bool:
-        """Whether inputs of A are dropped at this moment."""
-        return self._draws is not None and self._draws.active
+    def mask(self) -> Mask | None:
+        """What is dropped of the inputs of A at this moment."""
+        return None if self._draws is None else self._draws.mask(self.dropout, self.columns_I)
 
     def learn_magnitude(self) -> None:
         """Make it DoRA, with the lengths that the rows have now."""

@@ -72,10 +72,10 @@ class Recipe:
     def fast(self, anatomy: Anatomy) -> bool:
         """Whether our fast layers compute; `models.fast.obstacle` decides it in training."""
         adapter = self.adapter
-        plain = adapter.method != "prefix" and not adapter.dora and not adapter.lora_dropout
         return (
             self.way == "tongwen"
-            and plain
+            and adapter.method != "prefix"
+            and not adapter.dora
             and self.compiled
             and not self.card
             and self.precision != "fp16"

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
-from tongwen.native.kernels import DTYPES, HEAD_MULTIPLE, Heads, Kernels, add_in_place, kernels
+from tongwen.native.kernels import (
+    DTYPES,
+    HEAD_MULTIPLE,
+    Heads,
+    Kernels,
+    Mask,
+    add_in_place,
+    kernels,
+)
 
-__all__ = ["DTYPES", "HEAD_MULTIPLE", "Heads", "Kernels", "add_in_place", "kernels"]
+__all__ = ["DTYPES", "HEAD_MULTIPLE", "Heads", "Kernels", "Mask", "add_in_place", "kernels"]

@@ -35,6 +35,7 @@ _SIGNATURES = {
     "dequantize_4bit": [_FLAG, _SIZE, *[_POINTER] * 4],
     "add": [_FLAG, _SIZE, *[_POINTER] * 2],
     "cross_entropy": [_FLAG, _SIZE, _SIZE, *[_POINTER] * 4],
+    "drop": [_FLAG, _FLAG, _SIZE, _SIZE, *[_POINTER] * 3, _SIZE, _FLOAT, *[_POINTER] * 2],
 }
 
 
@@ -46,6 +47,18 @@ class Heads:
     groups: int
     width: int
     scale: float
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Which numbers of [T, I] are dropped: where factor · column + summand, as int64, is below."""
+
+    factor_T1: Tensor  # int64
+    summand_T1: Tensor  # int64
+    column_I: Tensor  # int64
+    least: int
+    scale: float
+    """By what the others are multiplied."""
 
 
 class Kernels:
@@ -167,6 +180,26 @@ class Kernels:
             _is_bf16(logits_CV), *logits_CV.shape, *_pointers(logits_CV, target_C, weight_C, loss_C)
         )
         return loss_C
+
+    def drop(self, x_TI: Tensor, mask: Mask) -> Tensor:
+        """What a mask leaves of `x_TI`."""
+        y_TI = torch.empty_like(x_TI)
+        self._drop(x_TI, mask, y_TI, add=False)
+        return y_TI
+
+    def add_dropped(self, total_TI: Tensor, x_TI: Tensor, mask: Mask) -> None:
+        """`total_TI` += what a mask leaves of `x_TI`, in place."""
+        self._drop(x_TI, mask, total_TI, add=True)
+
+    def _drop(self, x_TI: Tensor, mask: Mask, y_TI: Tensor, *, add: bool) -> None:
+        assert x_TI.is_contiguous()
+        assert y_TI.is_contiguous()
+        assert x_TI.shape == y_TI.shape == (len(mask.factor_T1), len(mask.column_I))
+        self._library.drop(
+            _is_bf16(x_TI), add, *x_TI.shape,
+            *_pointers(mask.factor_T1, mask.summand_T1, mask.column_I), mask.least, mask.scale,
+            *_pointers(x_TI, y_TI),
+        )  # fmt: skip
 
     def add(self, total: Tensor, part: Tensor) -> None:
         """`total += part`, in place; `total` is fp32."""
