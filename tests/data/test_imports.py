@@ -361,6 +361,9 @@ def test_a_method_that_is_not_named_is_the_other_trainers_default(data: Path) ->
     result, _ = convert(data, "x.sh", without)
     ours = FinetuneConfig.model_validate(result.settings)
     assert (ours.method, ours.lora_r, ours.lora_alpha, ours.lora_dropout) == ("lora", 8, 32, 0.05)
+    for text, lr in ((without, 1e-4), (SWIFT, 1e-5)):
+        result, _ = convert(data, "x.sh", text.replace("    --learning_rate 1e-5 \\\n", ""))
+        assert result.settings["lr"] == lr
 
 
 def test_where_a_cosine_ends(data: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -38,6 +38,8 @@ class Framework:
     """Beginnings of keys that have a meaning with some methods or objectives alone."""
     defaults: Mapping[str, object]
     """What it does where a key is absent, if it would do something else than we."""
+    adapter_defaults: Mapping[str, object]
+    """The same, with LoRA."""
 
 
 def _frameworks() -> tuple[Framework, ...]:
@@ -62,6 +64,7 @@ def _framework(table: Mapping[str, Any], shared: Mapping[str, Any]) -> Framework
         refused=said("refused"),
         only={key: (what, tuple(needed)) for key, (what, needed) in table["only"].items()},
         defaults=shared.get("defaults", {}) | table["defaults"],
+        adapter_defaults=table.get("adapter_defaults", {}),
     )
 
 

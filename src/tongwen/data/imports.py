@@ -34,6 +34,7 @@ from tongwen.data.foreign_config import (
     taken,
 )
 from tongwen.data.foreign_keys import FRAMEWORKS, MS_SWIFT, Framework, Said
+from tongwen.data.foreign_learning import ADAPTERS
 from tongwen.data.foreign_values import CONVERTERS, NUMERIC
 from tongwen.errors import ConfigError
 from tongwen.files import write_whole
@@ -92,7 +93,7 @@ def data_import_config(config: DataImportConfig) -> DataImportResult:
     values = _read(config.file)
     framework = _recognise(values, config.file)
     written = {key: plain(value) for key, value in values.items()}
-    added = {key: value for key, value in framework.defaults.items() if key not in _known(written)}
+    added = _added(framework, written, config)
     present = {**added, **written}
     if strange := [key for key in config.leave_out if key not in present]:
         raise ConfigError(
@@ -214,6 +215,18 @@ def _recognise(values: Mapping[str, Any], file: Path) -> Framework:
         f"{file} is no config of {names}",
         "it would have one of the keys base_model, model_name_or_path, or model and dataset",
     )
+
+
+def _added(
+    framework: Framework, written: Mapping[str, object], config: DataImportConfig
+) -> dict[str, object]:
+    """The keys that are absent, with what the other trainer does."""
+    known = _known(written)
+    added = {key: value for key, value in framework.defaults.items() if key not in known}
+    if Foreign(framework, {**added, **written}, config).method in ADAPTERS:
+        more = framework.adapter_defaults.items()
+        added |= {key: value for key, value in more if key not in known}
+    return added
 
 
 def _known(values: Mapping[str, object]) -> set[str]:

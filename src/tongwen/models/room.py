@@ -12,9 +12,9 @@ import torch
 from tongwen.models.device import CPU
 
 Verdict = Literal["fits", "may fit", "does not fit"]
-MARGIN = {"processor": 0.12, "card": 0.15}
-"""Share of the peak by which a forecast was wrong at most: on a processor as measured by
-`benchmarks/forecast.py`, on a card as against the published tables."""
+MARGIN = {"processor": 0.15, "card": 0.15}
+"""Share of the peak that a forecast may be wrong by: on a processor, more than by any measurement
+of `benchmarks/forecast.py` and in long runs; on a card, as against published tables."""
 
 
 def verdict_of(peak: float, margin: float, available: float) -> Verdict:

@@ -12,6 +12,7 @@ where the head does not learn.
 
 from __future__ import annotations
 
+import mmap
 from typing import Any
 
 import torch
@@ -161,6 +162,8 @@ class _Kept:
     """Memory that is kept from one call to the next.
 
     Given back, a block of this size would be cut up for others, and asked for anew at every step.
+    On a processor it lies apart from all other memory: one that grows among them would leave a hole
+    of its size behind every time.
     """
 
     def __init__(self) -> None:
@@ -170,10 +173,21 @@ class _Kept:
         """[rows, width] of the precision and on the device of `like`; holds anything."""
         kept, size = self._memory, rows * width
         if kept.numel() < size or (kept.dtype, kept.device) != (like.dtype, like.device):
-            # An evaluation may be the first to ask, and training writes there as well.
-            with torch.inference_mode(mode=False):
-                self._memory = torch.empty(size, dtype=like.dtype, device=like.device)
+            self._memory = torch.empty(0)  # before there is another one
+            # A little more, which costs nothing until it is used: rows differ in length.
+            self._memory = _apart(size + size // 8, like)
         return self._memory[:size].view(rows, width)
+
+
+def _apart(size: int, like: Tensor) -> Tensor:
+    """Memory of the system's own for so many numbers, of the precision and device of `like`."""
+    # An evaluation may be the first to ask, and training writes there as well.
+    with torch.inference_mode(mode=False):
+        if like.device.type != "cpu" or not size:
+            return torch.empty(size, dtype=like.dtype, device=like.device)
+        mine = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        block = mmap.mmap(-1, size * like.element_size(), flags=mine)
+        return torch.frombuffer(block, dtype=like.dtype)
 
 
 _LOGITS = _Kept()
