@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 TINY = {
     "quickstart": ["--scale", "0.01"],
-    "pretrain": ["--steps", "3"],
+    "pretrain": ["--steps", "5"],
     "finetune": ["--steps", "3"],
     "align": ["--steps", "3"],
 }
